@@ -1,0 +1,166 @@
+import type { DmaDoor, GuestMemory, MemoryWindow } from "../contract/index.js";
+import { windowAt } from "./guest-memory.js";
+
+const NO_WINDOW: MemoryWindow = {
+  base: 0,
+  size: 0,
+  bytes: new Uint8Array(0),
+  view: new DataView(new ArrayBuffer(0)),
+  readable: false,
+  writable: false,
+};
+
+/** Ranges written closer together than this are reported as one: a host drops compiled code by the page anyway. */
+const MERGE_GAP = 4096;
+
+/**
+ * A function's way into guest memory: range, overflow, gate and the report of written bytes in one place.
+ * Only RAM windows can be reached, so that no DMA ever re-enters a device through its BAR.
+ */
+export class Door implements DmaDoor {
+  bytes: Uint8Array = NO_WINDOW.bytes;
+  view: DataView = NO_WINDOW.view;
+  at = 0;
+  readonly #failed: () => void; // the function latches Status bit 13
+  #memory: GuestMemory | null = null;
+  #open = false;
+  #epoch = 0; // counts what may change what an address means: other memory, door opened or shut
+  #seen = 0; // generation of the memory for which #window holds
+  #window: MemoryWindow = NO_WINDOW; // the last one found; most machines have one that matters
+  #dirtyStart = 0;
+  #dirtyEnd = 0;
+
+  /** @param failed called for each access that is refused */
+  constructor(failed: () => void = () => {}) {
+    this.#failed = failed;
+  }
+
+  get open(): boolean {
+    return this.#open;
+  }
+
+  get generation(): number {
+    return this.#epoch + (this.#memory === null ? 0 : this.#memory.generation);
+  }
+
+  /** Puts guest memory behind the door; null takes it away. */
+  connect(memory: GuestMemory | null): void {
+    this.flush();
+    // The sum of both counters must never come back to a former value.
+    this.#epoch += (this.#memory?.generation ?? 0) + 1;
+    this.#memory = memory;
+    this.#seen = 0;
+    this.#window = NO_WINDOW;
+  }
+
+  /** Opens or shuts the door: Bus Master, power state, reset. */
+  setOpen(open: boolean): void {
+    if (open === this.#open) return;
+    this.#open = open;
+    this.#epoch++;
+  }
+
+  locate(address: number, length: number): boolean {
+    const w = this.#windowFor(address);
+    if (!w.readable || address + length > w.base + w.size) return this.#refuse(address, length, false);
+    this.bytes = w.bytes;
+    this.view = w.view;
+    this.at = address - w.base;
+    return true;
+  }
+
+  locateWritable(address: number, length: number): boolean {
+    const w = this.#windowFor(address);
+    if (!w.writable || address + length > w.base + w.size) return this.#refuse(address, length, true);
+    this.bytes = w.bytes;
+    this.view = w.view;
+    this.at = address - w.base;
+    return true;
+  }
+
+  contains(address: number, length: number): boolean {
+    return this.#covered(address, length, false);
+  }
+
+  containsWritable(address: number, length: number): boolean {
+    return this.#covered(address, length, true);
+  }
+
+  read(address: number, length: number, target: Uint8Array, targetStart: number): boolean {
+    if (!this.#covered(address, length, false)) return this.#fail();
+    for (let done = 0; done < length; ) {
+      const w = this.#windowFor(address + done);
+      const from = address + done - w.base;
+      const part = Math.min(length - done, w.size - from);
+      target.set(w.bytes.subarray(from, from + part), targetStart + done);
+      done += part;
+    }
+    return true;
+  }
+
+  write(address: number, length: number, source: Uint8Array, sourceStart: number): boolean {
+    if (!this.#covered(address, length, true)) return this.#fail();
+    for (let done = 0; done < length; ) {
+      const w = this.#windowFor(address + done);
+      const to = address + done - w.base;
+      const part = Math.min(length - done, w.size - to);
+      const from = sourceStart + done;
+      w.bytes.set(from === 0 && part === source.length ? source : source.subarray(from, from + part), to);
+      done += part;
+    }
+    this.wrote(address, length);
+    return true;
+  }
+
+  wrote(address: number, length: number): void {
+    if (this.#memory === null || this.#memory.written === null) return;
+    const end = address + length;
+    if (this.#dirtyEnd !== 0 && address <= this.#dirtyEnd + MERGE_GAP && end >= this.#dirtyStart - MERGE_GAP) {
+      if (address < this.#dirtyStart) this.#dirtyStart = address;
+      if (end > this.#dirtyEnd) this.#dirtyEnd = end;
+      return;
+    }
+    this.flush();
+    this.#dirtyStart = address;
+    this.#dirtyEnd = end;
+  }
+
+  flush(): void {
+    if (this.#dirtyEnd === 0) return;
+    const start = this.#dirtyStart;
+    const end = this.#dirtyEnd;
+    this.#dirtyStart = this.#dirtyEnd = 0;
+    this.#memory?.written?.(start, end);
+  }
+
+  /** The window that holds `address`; one that holds nothing when the door is shut or the address is not RAM. */
+  #windowFor(address: number): MemoryWindow {
+    if (!this.#open || this.#memory === null) return NO_WINDOW;
+    const w = this.#window;
+    if (this.#seen === this.#memory.generation && address >= w.base && address < w.base + w.size) return w;
+    this.#seen = this.#memory.generation;
+    this.#window = windowAt(this.#memory.windows, address) ?? NO_WINDOW;
+    return this.#window;
+  }
+
+  #covered(address: number, length: number, writable: boolean): boolean {
+    if (!this.#open || length < 0 || !Number.isSafeInteger(address + length)) return false;
+    let next = address;
+    do {
+      const w = this.#windowFor(next);
+      if (!(writable ? w.writable : w.readable)) return false;
+      next = w.base + w.size;
+    } while (next < address + length);
+    return true;
+  }
+
+  /** A refused `locate`: only what is not RAM at all is a failed cycle; a range across windows is just not one piece. */
+  #refuse(address: number, length: number, writable: boolean): boolean {
+    return this.#covered(address, length, writable) ? false : this.#fail();
+  }
+
+  #fail(): boolean {
+    this.#failed();
+    return false;
+  }
+}

@@ -1,0 +1,106 @@
+import type { AccessWidth, BarHandler, BarIndex, BarKind, Model, ResetKind } from "../contract/index.js";
+import type { RegisterMap } from "../regs/index.js";
+
+/** Who a function says it is. PCI 3.0 §6.2.1 */
+export interface Identity {
+  readonly vendorId: number;
+  readonly deviceId: number;
+  readonly revisionId: number;
+  /** base class << 16 | sub-class << 8 | programming interface */
+  readonly classCode: number;
+  /** default 0 */
+  readonly subsystemVendorId?: number;
+  /** default 0 */
+  readonly subsystemId?: number;
+}
+
+/** A base address register and what stands behind it. PCI 3.0 §6.2.5 */
+export interface BarDeclaration {
+  readonly kind: BarKind;
+  /** bytes; a power of two, at least 4 (I/O) or 16 (memory) */
+  readonly size: number;
+  /** memory only; default false */
+  readonly prefetchable?: boolean;
+  /** widths the handler takes; wider accesses are split, narrower ones and others are rejected. Default [1, 2, 4] */
+  readonly accepts?: readonly AccessWidth[];
+  /** the handler takes accesses at any offset; default false: they are split into aligned ones */
+  readonly unaligned?: boolean;
+  /** what a rejected read gives; default all ones */
+  readonly rejected?: number;
+  /** names for trace, ledger and documentation */
+  readonly registers?: RegisterMap;
+  readonly handler: BarHandler;
+}
+
+/** The configuration bytes of a function as a capability sees them: its own effects, without a guest's masks. */
+export interface ConfigBytes {
+  get(offset: number, width: AccessWidth): number;
+  set(offset: number, width: AccessWidth, value: number): void;
+}
+
+/**
+ * One entry of the capability list. Bytes 0 and 1 (id, next) belong to the configuration space and are read-only;
+ * `image`, `rw` and `w1c` cover the whole capability, those two included, and are read once. PCI 3.0 §6.7
+ */
+export interface Capability {
+  readonly id: number;
+  /** fixed offset, dword aligned, 0x40 … 0xFC; without it the space packs capabilities upwards from 0x40 */
+  readonly at?: number;
+  /** reset values */
+  readonly image: Uint8Array;
+  /** bits that follow what is written */
+  readonly rw: Uint8Array;
+  /** bits that a written 1 clears; none by default */
+  readonly w1c?: Uint8Array;
+  /** Told once, when the function is built, where it lies. */
+  bind?(bytes: ConfigBytes, at: number): void;
+  /** After a guest write that touched bytes `first` … `last` (from the capability's start), all bytes merged. */
+  written?(first: number, last: number): void;
+  /** Before a guest read of bytes `first` … `last`; may `set` what it shows. */
+  beforeRead?(first: number, last: number): void;
+  /** After the configuration bytes took their reset values again. */
+  reset?(kind: ResetKind): void;
+  /** After a snapshot put the configuration bytes back: recompute what was derived from them, with no effect outside. */
+  restored?(): void;
+}
+
+/** A run of device-specific configuration bytes outside the capability list (a host bridge's registers). */
+export interface ConfigRegisters {
+  /** offset of the first byte; a multiple of the map's largest width */
+  readonly at: number;
+  readonly map: RegisterMap;
+  /** After a guest write; `touched` are the hooks of the map. */
+  written?(bytes: ConfigBytes, touched: number): void;
+}
+
+/** All there is to say about a type 0 function before it is plugged. */
+export interface FunctionDeclaration {
+  /** for reports and listings */
+  readonly name: string;
+  readonly identity: Identity;
+  /** default "none" */
+  readonly interruptPin?: "none" | "INTA" | "INTB" | "INTC" | "INTD";
+  /** default {} */
+  readonly bars?: { readonly [index in BarIndex]?: BarDeclaration };
+  /** in the order of the list, that is, the first one is where the pointer at 0x34 points; default none */
+  readonly capabilities?: readonly Capability[];
+  /** default none */
+  readonly registers?: readonly ConfigRegisters[];
+  /** bits of Command that can be written; default 0x0507, as QEMU */
+  readonly commandMask?: number;
+  /** read-only bits of Status beside "capabilities list" (DEVSEL timing, 66 MHz, fast back-to-back); default 0 */
+  readonly statusBits?: number;
+  /** reset value of Command; default 0 (a host bridge has memory and Bus Master on) */
+  readonly commandReset?: number;
+  /** shows bit 7 of Header Type; default false */
+  readonly multiFunction?: boolean;
+  /** units of 250 ns; default 0 */
+  readonly minGnt?: number;
+  /** units of 250 ns; default 0 */
+  readonly maxLat?: number;
+  /** shown instead of the pointer of the list, for cards that show one without the Status bit (QEMU's rtl8139) */
+  readonly capabilityPointer?: number;
+  /** bits of the Latency Timer that can be written; default 0 (as QEMU) */
+  readonly latencyMask?: number;
+  readonly model: Model;
+}
