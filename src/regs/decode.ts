@@ -11,7 +11,7 @@ export interface DecodedRegister {
 
 /** Decodes an image of a register block by name and field. @param image at least `map.size` bytes */
 export const decodeRegisters = (map: RegisterMap, image: Uint8Array): DecodedRegister[] => {
-  const view = new BitView(image.buffer as ArrayBuffer, image.byteOffset, image.length);
+  const view = new BitView(image.slice().buffer);
   return map.list.map(({ name, at, width, fields }) => {
     const value = view.getBits(at * 8, width * 8);
     const decoded: Record<string, number> = {};
