@@ -128,7 +128,22 @@ export interface Device<A extends object> {
   /** prints `re0: message` */
   log(message: string): void;
   /** For a driver that is a bus itself: adds a child, then probe it and attach the winner by `probeAndAttach`. */
-  addChild<P2 extends object, A2 extends P2>(bus: BusClass<P2, A2>, ivars: A2): ChildHandle;
+  addChild<P2 extends object, A2 extends P2>(bus: BusClass<P2, A2>, ivars: A2, hooks?: ChildHooks): ChildHandle;
+}
+
+/**
+ * What a driver that is a bus hears about its child, whoever started the attach: `probeAndAttach`, or a driver registered
+ * later. In FreeBSD's terms bus_driver_added, the result of device_probe_and_attach, and bus_child_detached.
+ */
+export interface ChildHooks {
+  /** A driver has won and is about to attach. What it throws fails the attach. */
+  attaching?(): void;
+  /** The driver's attach has returned. What it throws fails the attach, after the driver's detach. */
+  attached?(): void;
+  /** The driver's attach has thrown; its resources are released already. */
+  failed?(): void;
+  /** The driver has detached; its resources are released already. */
+  detached?(): void;
 }
 
 /** The public call that DragonFly needed in 2011: probe and attach this child now. */
@@ -177,6 +192,12 @@ export interface InterruptHandler {
   handler?(): void;
 }
 
+/** An installed handler; disposing it is the teardown. */
+export interface InterruptCookie extends Disposable {
+  /** Runs `handler` (not the filter) at the next `poll`, as if a filter had said so: for a handler that used up its budget. */
+  schedule(): void;
+}
+
 /** What a probe of a PCI function sees: read when the function was found, without an access of its own. */
 export interface PciProbe {
   readonly bdf: Bdf;
@@ -207,7 +228,7 @@ export interface PciAttach extends PciProbe {
   allocMsi(n: number): Irq[];
   /** @returns at most n, at least one; the BAR of the table must be allocated first; @throws ResourceError */
   allocMsix(n: number): Irq[];
-  setupIntr(irq: Irq, handler: InterruptHandler): Disposable;
+  setupIntr(irq: Irq, handler: InterruptHandler): InterruptCookie;
   dmaTag(constraints?: Partial<DmaConstraints>): DmaTag;
   /** for drivers of buses: the machine itself */
   readonly machine: GuestBus;
@@ -332,7 +353,8 @@ export interface IfCounters {
 }
 
 /**
- * A network interface as its driver offers it: ifnet(9)'s face. Frames are in DMA memory, without FCS.
+ * A network interface as its driver offers it: ifnet(9)'s face. Frames are in DMA memory, without FCS; the driver does
+ * every `sync` of them.
  */
 export interface Ifnet {
   /** `re0` */
@@ -357,7 +379,10 @@ export interface Ifnet {
   setMedia(selected: string): void;
   /**
    * Queues a frame made of `segments` of DMA memory, in order; they stay untouched until `sent` tells.
-   * @returns false when the ring is full or the interface is not RUNNING: nothing was queued; try again after `sent`
+   * A frame that the card cannot take (too long, too many pieces, out of its reach) is dropped and counted in `oerrors`;
+   * `sent` tells about it in its turn, too.
+   * @returns false when the ring is full, the interface is not RUNNING or has no carrier: nothing was queued; try again
+   *   after `onSent` or `onLink`
    */
   transmit(frame: FrameSegments): boolean;
   /** Rings the doorbell for what `transmit` queued. */
