@@ -100,16 +100,16 @@ export class Guest {
    * @param timeoutMs how long it may take; default 30 000
    * @throws GuestError when the guest panics, is stopped, does not answer in time, or is still at another line
    */
-  command(line: string, options: { timeoutMs?: number } = {}): Promise<CommandResult> {
+  async command(line: string, options: { timeoutMs?: number } = {}): Promise<CommandResult> {
+    if (this.#stopped !== null) throw new GuestError("stopped", "the guest is stopped");
+    if (this.#waiting !== null) throw new GuestError("busy", "the guest is still at another command");
     const answer = this.answer(options.timeoutMs ?? 30_000, `the guest did not finish: ${line}`);
-    if (this.#waiting !== null) this.emulator.serial0_send(`${line}\n`);
+    this.emulator.serial0_send(`${line}\n`);
     return answer;
   }
 
-  /** Waits for the next answer without asking: `bootGuest` does so for the first one. */
+  /** Waits for an answer without asking: the first one says that the guest is ready. */
   async answer(timeoutMs: number, complaint: string): Promise<CommandResult> {
-    if (this.#stopped !== null) throw new GuestError("stopped", "the guest is stopped");
-    if (this.#waiting !== null) throw new GuestError("busy", "the guest is still at another command");
     let timer: NodeJS.Timeout | undefined;
     try {
       return await new Promise<CommandResult>((resolve, reject) => {
