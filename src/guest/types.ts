@@ -87,6 +87,33 @@ export interface BusClass<P extends object, A extends P> {
   readonly pnpinfo: (view: P) => string;
   readonly location: (view: P) => string;
   readonly matches: (view: P, match: PnpMatch) => boolean;
+  /** What a probe sees of a child; default the ivars themselves, typed as P. */
+  readonly view?: (ivars: A) => P;
+  /** Places that a hint `at` may name, such as `pci0:0:4:0` and `pci0:4:0`. */
+  readonly wiring?: (view: P) => readonly string[];
+  /** Kind of child in words, for the line that says no driver attached, such as `network, ethernet`. */
+  readonly describe?: (view: P) => string;
+  readonly services?: BusServices<A>;
+}
+
+/** What a bus does for each of its children, whichever driver has it; every one is optional. FreeBSD bus_if.m */
+export interface BusServices<A extends object> {
+  /** Ranges and interrupts of a child, for its attach line and for listings. */
+  resources?(ivars: A): DeviceInfo["resources"];
+  /** A driver has won and is about to attach. @param nameunit for messages and as the owner of resources */
+  attaching?(ivars: A, nameunit: string): void;
+  /** The driver's attach has thrown: stops DMA before its memory is given back. */
+  silence?(ivars: A): void;
+  /** No driver any more, its scope is empty: takes back what it kept. @returns what that was, such as `irq 1` */
+  detached?(ivars: A): readonly string[];
+  /** The child is no longer there; its driver has not been told yet. */
+  vanished?(ivars: A): void;
+  /** The driver has suspended. */
+  suspended?(ivars: A): void;
+  /** The driver is about to resume. */
+  resuming?(ivars: A): void;
+  /** The driver has shut down: ends DMA and interrupts. */
+  shutdown?(ivars: A): void;
 }
 
 export type DetachReason = "unload" | "rescan" | "surprise" | "shutdown";
@@ -110,6 +137,8 @@ export interface Driver<P extends object, A extends P, S = void> {
   suspend?(dev: Device<A>, softc: S): void;
   resume?(dev: Device<A>, softc: S): void;
   shutdown?(dev: Device<A>, softc: S): void;
+  /** For a driver that is a bus: looks for children that came or went. */
+  rescan?(dev: Device<A>, softc: S): void;
   /** Adds children that the bus cannot discover; may run again, so it adds none twice. */
   identify?(add: (ivars: A) => void): void;
 }
@@ -136,6 +165,9 @@ export interface Device<A extends object> {
  * later. In FreeBSD's terms bus_driver_added, the result of device_probe_and_attach, and bus_child_detached.
  */
 export interface ChildHooks {
+  /** The child is for the driver of this name alone; its unit number, too, may be asked for. */
+  readonly driver?: string;
+  readonly unit?: number;
   /** A driver has won and is about to attach. What it throws fails the attach. */
   attaching?(): void;
   /** The driver's attach has returned. What it throws fails the attach, after the driver's detach. */
@@ -151,6 +183,8 @@ export interface ChildHandle extends Disposable {
   readonly nameunit: string | null;
   /** @returns whether a driver attached */
   probeAndAttach(): boolean;
+  /** The child is no longer there: detaches with reason `surprise`, which nobody can refuse, and removes it. */
+  vanish(): void;
 }
 
 /** Resources of one device, released in reverse order after detach and after a failed attach. */
@@ -214,6 +248,8 @@ export interface PciProbe {
   readonly irq: number;
   /** Offset of a capability, or null; terminates on cyclic lists. */
   findCap(id: number, after?: number): number | null;
+  /** The same for PCI Express extended capabilities, from 0x100 on; null on a machine without them. */
+  findExtCap(id: number, after?: number): number | null;
   readConfig(offset: number, width: AccessWidth): number;
 }
 
@@ -223,13 +259,20 @@ export interface PciAttach extends PciProbe {
   enableBusMaster(on: boolean): void;
   /** @param rid offset of the BAR: 0x10 + 4·n, 0x30 for the ROM. Sets the decode bit. @throws ResourceError ENXIO, EBUSY */
   alloc(type: "memory" | "ioport", rid: number): BusSpace;
-  allocIntx(): Irq;
+  allocIntx(options?: { readonly exclusive?: boolean }): Irq;
+  /** Messages that the function could send; 0 without the capability. */
+  msiCount(): number;
+  msixCount(): number;
   /** @returns at most n (a power of two), at least one; @throws ResourceError */
   allocMsi(n: number): Irq[];
   /** @returns at most n, at least one; the BAR of the table must be allocated first; @throws ResourceError */
   allocMsix(n: number): Irq[];
   setupIntr(irq: Irq, handler: InterruptHandler): InterruptCookie;
   dmaTag(constraints?: Partial<DmaConstraints>): DmaTag;
+  /** D0 … D3hot; 0 without the capability. */
+  getPowerState(): number;
+  /** @throws ResourceError EOPNOTSUPP when the function has no such state */
+  setPowerState(state: number): void;
   /** for drivers of buses: the machine itself */
   readonly machine: GuestBus;
 }
@@ -302,6 +345,8 @@ export interface DeviceInfo {
   readonly nameunit: string | null;
   readonly desc: string;
   readonly state: DeviceState;
+  /** `disabled` by a hint, `suspended` */
+  readonly flags?: readonly ("disabled" | "suspended")[];
   /** name of the bus class it hangs on; "" for the root */
   readonly bus: string;
   readonly pnpinfo: string;
