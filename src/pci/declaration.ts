@@ -1,4 +1,4 @@
-import type { AccessWidth, BarHandler, BarIndex, BarKind, Model, ResetKind } from "../contract/index.js";
+import type { AccessWidth, BarHandler, BarIndex, BarKind, Model, ResetKind, SavedState } from "../contract/index.js";
 import type { RegisterMap } from "../regs/index.js";
 
 /** Who a function says it is. PCI 3.0 §6.2.1 */
@@ -38,9 +38,19 @@ export interface ConfigBytes {
   set(offset: number, width: AccessWidth, value: number): void;
 }
 
+/** What a capability can ask of the function it stands in. */
+export interface CapabilityHost extends ConfigBytes {
+  /** `powered` or `messagesEnabled` changed: recomputes decoding, the DMA door and the INTx level before it returns. */
+  changed(): void;
+  /** Writes an interrupt message as DMA. @returns false: lost, since Bus Master is off or the function is not powered */
+  send(vector: number, address: number, data: number): boolean;
+  /** Resets the function, from inside a configuration write (D3hot → D0, FLR). */
+  resetFunction(): void;
+}
+
 /**
  * One entry of the capability list. Bytes 0 and 1 (id, next) belong to the configuration space and are read-only;
- * `image`, `rw` and `w1c` cover the whole capability, those two included, and are read once. PCI 3.0 §6.7
+ * `image`, `rw`, `w1c` and `live` cover the whole capability, those two included, and are read once. PCI 3.0 §6.7
  */
 export interface Capability {
   readonly id: number;
@@ -52,14 +62,25 @@ export interface Capability {
   readonly rw: Uint8Array;
   /** bits that a written 1 clears; none by default */
   readonly w1c?: Uint8Array;
+  /** bits that only the capability itself changes, by `set`; none by default. A snapshot may hold any value of them. */
+  readonly live?: Uint8Array;
+  /** false in power states that answer configuration cycles only; default true */
+  readonly powered?: boolean;
+  /** true while the function interrupts by messages, so that INTx stays low; default false */
+  readonly messagesEnabled?: boolean;
+  /** Sends the message of a vector; only MSI and MSI-X have it. */
+  signal?(vector: number): void;
   /** Told once, when the function is built, where it lies. */
-  bind?(bytes: ConfigBytes, at: number): void;
+  bind?(host: CapabilityHost, at: number): void;
   /** After a guest write that touched bytes `first` … `last` (from the capability's start), all bytes merged. */
   written?(first: number, last: number): void;
   /** Before a guest read of bytes `first` … `last`; may `set` what it shows. */
   beforeRead?(first: number, last: number): void;
   /** After the configuration bytes took their reset values again. */
   reset?(kind: ResetKind): void;
+  /** State beyond the configuration bytes (the MSI-X table); `load` as in the contract's Stateful. */
+  save?(): SavedState;
+  load?(state: SavedState): void;
   /** After a snapshot put the configuration bytes back: recompute what was derived from them, with no effect outside. */
   restored?(): void;
 }
@@ -80,7 +101,7 @@ export interface FunctionDeclaration {
   readonly identity: Identity;
   /** default "none" */
   readonly interruptPin?: "none" | "INTA" | "INTB" | "INTC" | "INTD";
-  /** default {} */
+  /** the ROM is index 6: mem32, at least 2 KiB, its handler is never written; default {} */
   readonly bars?: { readonly [index in BarIndex]?: BarDeclaration };
   /** in the order of the list, that is, the first one is where the pointer at 0x34 points; default none */
   readonly capabilities?: readonly Capability[];
