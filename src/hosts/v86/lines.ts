@@ -1,0 +1,180 @@
+import type { HostInterrupts } from "../../contract/index.js";
+import { PIIX_PIRQC, PIIX_PIRQC_DISABLE, PIIX_PIRQC_LEGAL } from "../../spec/pci.js";
+import type { MemoryAccess } from "./bar-map.js";
+import { override, type V86Cpu } from "./v86.js";
+
+/** v86 polls after this many instructions: adding them to its counter ends the loop with the current block of code. */
+const INSTRUCTIONS_PER_POLL = 100_003;
+
+// A record of v86's interrupt controllers: 13 bytes, of which these.
+const PIC_BYTES = 13;
+const PIC_ENABLED = 0;
+const PIC_IN_SERVICE = 2;
+const PIC_REQUESTED = 3;
+const PIC_LAST_LEVEL = 11;
+const CASCADE = 1 << 2;
+
+/** The interrupt pin of one function. */
+class Pin implements HostInterrupts {
+  readonly #lines: Lines;
+  readonly #pirq: number;
+  #level = false;
+
+  constructor(lines: Lines, pirq: number) {
+    this.#lines = lines;
+    this.#pirq = pirq;
+  }
+
+  setIntx(level: boolean): void {
+    if (level === this.#level) return; // a level that stays up interrupts again by itself: SeaBIOS sets ELCR
+    this.#level = level;
+    this.#lines.pull(this.#pirq, level ? 1 : -1);
+  }
+
+  /** v86 has no path for messages; `attachV86` takes no card that could send one. */
+  message(): void {}
+}
+
+/**
+ * The interrupt lines of our functions: PIRQ routing, wired OR, and the right moment.
+ *
+ * v86 does not count who pulls a line, so it is done here, its built-in functions included. And v86 enters an interrupt
+ * at once when a line rises, which during a memory access would be with the registers of some instructions ago: between
+ * `begin` and `end` the levels are only noted, and the poll point, asked for soon, carries them out.
+ */
+export class Lines implements MemoryAccess {
+  readonly #cpu: V86Cpu;
+  readonly #pulls = new Uint8Array(4); // functions of ours that pull each PIRQ
+  readonly #builtInIrq = new Uint8Array(0x100).fill(0xff); // by devfn: the interrupt that a function of v86 pulls
+  readonly #builtIns = new Uint8Array(0x100); // by interrupt: how many functions of v86 pull it
+  readonly #restore: readonly (() => void)[];
+  #driven = 0; // interrupts that we pull, as a mask
+  #accesses = 0; // depth of memory accesses of the guest
+  #due = false;
+  #cascadeStuck = false; // at the last poll
+  #counter: Uint32Array = new Uint32Array(0);
+  #master: Uint8Array = new Uint8Array(0);
+  #slave: Uint8Array = new Uint8Array(0);
+
+  constructor(cpu: V86Cpu) {
+    this.#cpu = cpu;
+    const { pci } = cpu.devices;
+    const { raise_irq: raise, lower_irq: lower } = pci;
+    this.#restore = [
+      override(pci, "raise_irq", (devfn) => {
+        this.#noteBuiltIn(devfn, true);
+        raise.call(pci, devfn);
+      }),
+      override(pci, "lower_irq", (devfn) => {
+        const irq = this.#noteBuiltIn(devfn, false);
+        if (irq >= PIIX_PIRQC_DISABLE || (this.#driven & (1 << irq)) === 0) lower.call(pci, devfn); // else we still pull it
+      }),
+    ];
+  }
+
+  /** @param slot 0 … 31; @param pin as in the header: 1 for INTA */
+  pin(slot: number, pin: number): HostInterrupts {
+    return new Pin(this, pirqOf(slot, pin));
+  }
+
+  pull(pirq: number, change: 1 | -1): void {
+    this.#pulls[pirq]! += change;
+    this.settle();
+  }
+
+  begin(): void {
+    this.#accesses++;
+  }
+
+  end(): void {
+    this.#accesses--;
+  }
+
+  /** Brings v86's lines to what our functions and the routes ask for, or notes that it must be done at the next poll. */
+  settle(): void {
+    if (this.#accesses !== 0) {
+      this.#pollSoon();
+      return;
+    }
+    this.#due = false;
+    const wanted = this.#wanted();
+    for (let changed = wanted ^ this.#driven; changed !== 0; changed &= changed - 1) {
+      const irq = 31 - Math.clz32(changed & -changed);
+      this.#driven ^= 1 << irq;
+      if ((wanted & (1 << irq)) !== 0) this.#cpu.device_raise_irq(irq);
+      else if (this.#builtIns[irq] === 0) this.#cpu.device_lower_irq(irq);
+    }
+  }
+
+  /** At v86's poll point, where anything may be done. */
+  poll(): void {
+    this.settle();
+    this.#repairCascade();
+  }
+
+  /** Lets go of every line. */
+  detach(): void {
+    this.#pulls.fill(0);
+    this.settle();
+    for (const restore of this.#restore) restore();
+  }
+
+  #wanted(): number {
+    let irqs = 0;
+    for (let pirq = 0; pirq < 4; pirq++) {
+      const route = this.#cpu.devices.pci.isa_bridge_space8[PIIX_PIRQC + pirq]!;
+      if (this.#pulls[pirq] !== 0 && route < PIIX_PIRQC_DISABLE) irqs |= 1 << (route & 0xf);
+    }
+    return irqs & PIIX_PIRQC_LEGAL;
+  }
+
+  #pollSoon(): void {
+    if (this.#due) return;
+    this.#due = true;
+    const { wasm_memory, instruction_counter } = this.#cpu;
+    if (this.#counter.length === 0)
+      this.#counter = new Uint32Array(wasm_memory.buffer, instruction_counter.byteOffset, 1);
+    this.#counter[0]! += INSTRUCTIONS_PER_POLL;
+  }
+
+  /** Keeps count of a built-in function's level. @returns its interrupt */
+  #noteBuiltIn(devfn: number, level: boolean): number {
+    const pci = this.#cpu.devices.pci;
+    const pin = ((pci.device_spaces[devfn]?.[15] ?? 0) >> 8) & 0xff;
+    const irq = pci.isa_bridge_space8[PIIX_PIRQC + pirqOf(devfn >> 3, pin)]!;
+    const before = this.#builtInIrq[devfn]!;
+    if (before !== 0xff) this.#builtIns[before]!--;
+    if (level) this.#builtIns[irq]!++;
+    this.#builtInIrq[devfn] = level ? irq : 0xff;
+    return irq;
+  }
+
+  /**
+   * Repairs a fault of v86's 8259: a request of 8 … 15 that is withdrawn before the CPU took it leaves the cascade
+   * marked in service although no vector was delivered, so that nobody ends it and 3 … 15 are dead. Between the two
+   * ends of a healthy interrupt it looks the same for a moment; therefore only what two polls saw is repaired.
+   */
+  #repairCascade(): void {
+    if (this.#master.length === 0) {
+      const { buffer } = this.#cpu.wasm_memory;
+      this.#master = new Uint8Array(buffer, this.#cpu.get_pic_addr_master(), PIC_BYTES);
+      this.#slave = new Uint8Array(buffer, this.#cpu.get_pic_addr_slave(), PIC_BYTES);
+    }
+    const master = this.#master;
+    const slave = this.#slave;
+    const stuck = (master[PIC_IN_SERVICE]! & CASCADE) !== 0 && slave[PIC_IN_SERVICE] === 0;
+    if (!stuck || !this.#cascadeStuck) {
+      this.#cascadeStuck = stuck;
+      return;
+    }
+    this.#cascadeStuck = false;
+    master[PIC_IN_SERVICE]! &= ~CASCADE;
+    if ((slave[PIC_REQUESTED]! & slave[PIC_ENABLED]!) !== 0) {
+      master[PIC_REQUESTED]! |= CASCADE;
+      master[PIC_LAST_LEVEL]! |= CASCADE;
+    }
+  }
+}
+
+/** PIIX3: which of PIRQA … PIRQD a pin of a slot on bus 0 pulls. */
+const pirqOf = (slot: number, pin: number): number => (pin - 1 + slot - 1) & 3;
