@@ -46,6 +46,23 @@ export interface Stateful {
   load(state: SavedState): void;
 }
 
+/** What passed a function's seams since it was built; not part of its state. */
+export interface AccessCounters {
+  readonly configReads: number;
+  readonly configWrites: number;
+  readonly barReads: number;
+  readonly barWrites: number;
+  /** rises of the delivered INTx level */
+  readonly intxRises: number;
+  /** messages handed to the host */
+  readonly messages: number;
+  /** messages that Bus Master or the power state kept in */
+  readonly lostMessages: number;
+  readonly refusedDma: number;
+  /** accesses that came while the function was inside another one, and were refused */
+  readonly nestedAccesses: number;
+}
+
 /**
  * The smallest thing an embedder holds: one PCI function. A foreign bridge (v86, a vfio-user server) needs nothing more.
  * No method throws because of what a guest did.
@@ -72,6 +89,8 @@ export interface Slot extends Stateful {
   disconnect(): void;
   /** Delivers the wanted INTx level once more; for hosts that ask after an end of interrupt or an unmask. */
   resample(): void;
+  /** A copy of the counters. */
+  accessCounters(): AccessCounters;
 }
 
 /** What the host gives a function when it is plugged. */

@@ -1,5 +1,6 @@
 import { ConfigError, Door, StateError, StateReader } from "../bytes/index.js";
 import type {
+  AccessCounters,
   AccessWidth,
   FunctionInterrupts,
   FunctionSeams,
@@ -41,23 +42,6 @@ const LOST_MESSAGES = 6;
 const REFUSED_DMA = 7;
 const NESTED_ACCESSES = 8;
 const COUNTERS = 9;
-
-/** What passed a function's seams since it was built; not part of its state. */
-export interface AccessCounters {
-  readonly configReads: number;
-  readonly configWrites: number;
-  readonly barReads: number;
-  readonly barWrites: number;
-  /** rises of the delivered INTx level */
-  readonly intxRises: number;
-  /** messages handed to the host */
-  readonly messages: number;
-  /** messages that Bus Master or the power state kept in */
-  readonly lostMessages: number;
-  readonly refusedDma: number;
-  /** accesses that came while the function was inside another one, and were refused */
-  readonly nestedAccesses: number;
-}
 
 /** Work as a model sees it: while one of its queues runs, the function is engaged. */
 class EngagedWork implements Work, QueueRunner {
