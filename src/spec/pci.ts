@@ -73,6 +73,21 @@ export const PCI_INTERRUPT_PIN = 0x3d;
 export const PCI_MIN_GNT = 0x3e;
 export const PCI_MAX_LAT = 0x3f;
 
+// Type 1 header, where it differs. PCI-to-PCI Bridge Architecture 1.2 §3.2
+export const PCI_PRIMARY_BUS = 0x18;
+export const PCI_SECONDARY_BUS = 0x19;
+export const PCI_SUBORDINATE_BUS = 0x1a;
+/** base and limit, one byte each: address bits 15:12; the low nibble 1 means that the upper halves count */
+export const PCI_IO_BASE = 0x1c;
+export const PCI_IO_LIMIT = 0x1d;
+/** base and limit, 16 bits each: address bits 31:20 */
+export const PCI_MEMORY_BASE = 0x20;
+export const PCI_MEMORY_LIMIT = 0x22;
+export const PCI_IO_BASE_UPPER16 = 0x30;
+export const PCI_IO_LIMIT_UPPER16 = 0x32;
+export const PCI_IO_RANGE_TYPE_MASK = 0x0f;
+export const PCI_IO_RANGE_TYPE_32 = 0x01;
+
 // Command, §6.2.2
 export const PCI_COMMAND_IO = 0x0001;
 export const PCI_COMMAND_MEMORY = 0x0002;
@@ -244,6 +259,12 @@ export const PCI_MSIX_MAX_ENTRIES = 2048;
 
 // Vendor specific, appendix H
 export const PCI_CAP_FLAGS = 2;
+
+// PCI Express extended capabilities, PCI Express 3.0 §7.9; conventional functions have none
+/** Bytes of a function's configuration space on PCI Express. */
+export const PCI_CFG_SPACE_EXP_SIZE = 0x1000;
+/** where the list begins; header: id 15:0, version 19:16, next 31:20 */
+export const PCI_EXT_CAP_START = 0x100;
 
 // ------------------------------------------------------------------------------------------------ classes, appendix D
 
