@@ -1,0 +1,49 @@
+import { ConfigError, parseMac } from "../../src/bytes/index.js";
+import { EEPROM_TYPES } from "../../src/spec/rtl8169.js";
+import type { EepromType } from "./eeprom.js";
+
+/** What a card is built from; everything else comes with `connect`. */
+export interface Rtl8169Options {
+  /** station address in the EEPROM; default 52:54:00:12:34:56 */
+  readonly mac?: string | Uint8Array;
+  /** payload of the longest frame that it asks its far end for, bytes, 68 … 16361; default 1500 */
+  readonly mtu?: number;
+  /** whether the cable is plugged in; default true */
+  readonly link?: boolean;
+  /** the serial EEPROM that is fitted; default 93C46 */
+  readonly eeprom?: EepromType;
+  /**
+   * What stands in the four bytes behind a received frame. `computed`: its FCS, as hardware does. `zero`: nothing, which
+   * no known driver notices. By default a strict host gets `computed` and a lenient one `zero`; see the README for why.
+   */
+  readonly fcs?: "computed" | "zero";
+}
+
+/** The options with their defaults filled in. */
+export interface CheckedOptions {
+  readonly mac: Uint8Array;
+  readonly mtu: number;
+  readonly link: boolean;
+  readonly eeprom: EepromType;
+  readonly fcs: "computed" | "zero" | "by-strictness";
+}
+
+const DEFAULT_MAC = "52:54:00:12:34:56";
+const MIN_MTU = 68;
+/** so that header, tag and FCS fit the 14 bits of a status descriptor */
+const MAX_MTU = 16361;
+
+/** @throws ConfigError `mac-address`, `mtu`, `eeprom-type`, `fcs` */
+export const checkOptions = (options: Rtl8169Options): CheckedOptions => {
+  const { mac = DEFAULT_MAC, mtu = 1500, link = true, eeprom = "93C46", fcs = "by-strictness" } = options;
+  if (!Number.isInteger(mtu) || mtu < MIN_MTU || mtu > MAX_MTU)
+    throw new ConfigError("mtu", `mtu ${String(mtu)}: expected ${MIN_MTU} … ${MAX_MTU}`);
+  if (!Object.hasOwn(EEPROM_TYPES, eeprom))
+    throw new ConfigError(
+      "eeprom-type",
+      `eeprom ${String(eeprom)}: expected ${Object.keys(EEPROM_TYPES).join(" or ")}`,
+    );
+  if (!["computed", "zero", "by-strictness"].includes(fcs))
+    throw new ConfigError("fcs", `fcs ${String(fcs)}: expected computed or zero`);
+  return { mac: parseMac(mac), mtu, link, eeprom, fcs };
+};

@@ -1,0 +1,195 @@
+import { crc32, ETHER_MIN_LEN, type StateReader } from "../../src/bytes/index.js";
+import type { DmaDoor, SavedState } from "../../src/contract/index.js";
+import { bits } from "../../src/regs/index.js";
+import {
+  RTL8169_DESC_SIZE,
+  RTL8169_MAX_DESCS,
+  RTL8169_MIN_RX_BUFFER,
+  RTL8169_RX_COMMAND,
+  RTL8169_RX_STATUS,
+} from "../../src/spec/rtl8169.js";
+import { Descriptor } from "./descriptor.js";
+
+const OWN = bits(RTL8169_RX_COMMAND.OWN);
+const EOR = bits(RTL8169_RX_COMMAND.EOR);
+const BUFFER_SIZE = bits(RTL8169_RX_COMMAND.Buffer_Size);
+const FS = bits(RTL8169_RX_STATUS.FS);
+const LS = bits(RTL8169_RX_STATUS.LS);
+
+const FCS_LEN = 4;
+/** bytes, FCS included: what the length field of a status can say */
+export const LONGEST_RX_FRAME = bits(RTL8169_RX_STATUS.Frame_Length);
+
+/** What a receive ring needs of its card. */
+export interface RxCard {
+  report(code: string, value: number): void;
+  /** A bus cycle found nobody. */
+  masterAbort(code: string, address: number): void;
+}
+
+/** What became of a frame: `full` finds room later, `lost` never will. */
+export type Delivery = "delivered" | "full" | "lost";
+
+/** The receive ring: filled without a doorbell, the current descriptor is looked at for every frame. */
+export class RxRing {
+  readonly #card: RxCard;
+  /** whether the four bytes after a frame hold its FCS; otherwise they are 0. Fixed while plugged in */
+  computeFcs = true;
+  readonly #descriptor = new Descriptor();
+  /** the descriptors that the present frame takes: filled by #reserve, used by deliver, meaningless in between */
+  readonly #address = new Float64Array(RTL8169_MAX_DESCS);
+  readonly #buffer = new Float64Array(RTL8169_MAX_DESCS);
+  readonly #size = new Uint16Array(RTL8169_MAX_DESCS);
+  readonly #eor = new Uint8Array(RTL8169_MAX_DESCS);
+  #reserved = 0;
+  #next = 0;
+  /** what follows the frame in memory: zeros up to the shortest frame, and the FCS */
+  readonly #tail = new Uint8Array(ETHER_MIN_LEN + FCS_LEN);
+  readonly #tailView = new DataView(this.#tail.buffer);
+  // volatile
+  #base = 0;
+  #index = 0;
+
+  constructor(card: RxCard) {
+    this.#card = card;
+  }
+
+  /** false while no base is set: frames are then lost without DMA */
+  get valid(): boolean {
+    return this.#base !== 0;
+  }
+
+  /** descriptors that the last delivered frame took */
+  get used(): number {
+    return this.#reserved;
+  }
+
+  /** Sets the ring's base and goes to its first descriptor. The low 8 bits are no part of the address. */
+  rebase(low: number, high: number): void {
+    this.#base = high * 2 ** 32 + (low - (low % 256));
+    this.#index = 0;
+  }
+
+  restart(): void {
+    this.#index = 0;
+  }
+
+  /** Whether a frame of so many bytes without FCS would not be told that the ring is full. */
+  hasRoom(door: DmaDoor, length: number): boolean {
+    return this.#reserve(door, Math.max(length, ETHER_MIN_LEN) + FCS_LEN) !== "full";
+  }
+
+  /**
+   * Puts a frame into the ring, padded and with its FCS.
+   * @param status bits of the last descriptor's status beside OWN, EOR, FS, LS and the length
+   */
+  deliver(door: DmaDoor, bytes: Uint8Array, start: number, length: number, status: number): Delivery {
+    const total = (length < ETHER_MIN_LEN ? ETHER_MIN_LEN : length) + FCS_LEN;
+    const room = this.#reserve(door, total);
+    if (room !== "delivered") return room;
+    this.#prepareTail(bytes, start, length, total);
+    const last = this.#reserved - 1;
+    for (let i = 0, done = 0; i <= last; i++) {
+      const part = Math.min(this.#size[i]!, total - done);
+      this.#fill(door, this.#buffer[i]!, part, bytes, start, length, done);
+      done += part;
+    }
+    // The data stands in memory before the first OWN goes, and the descriptor with LS is the last one.
+    for (let i = 0; i <= last; i++) {
+      const eor = this.#eor[i]! !== 0 ? EOR : 0;
+      const flags = (i === 0 ? FS : 0) | (i === last ? LS | status | total : this.#size[i]!);
+      this.#descriptor.complete(door, this.#address[i]!, eor | flags, 0);
+    }
+    this.#index = this.#next;
+    return "delivered";
+  }
+
+  /** Finds owned descriptors for `total` bytes from the current one on; writes nothing. */
+  #reserve(door: DmaDoor, total: number): Delivery {
+    const descriptor = this.#descriptor;
+    let found = 0;
+    let index = this.#index;
+    for (let left = total; left > 0; ) {
+      if (found === RTL8169_MAX_DESCS) return this.#never(total);
+      const address = this.#base + index * RTL8169_DESC_SIZE;
+      if (!descriptor.fetch(door, address)) return this.#abort("rx-ring-address", address);
+      const { opts1, buffer } = descriptor;
+      if ((opts1 & OWN) === 0) return "full";
+      const size = opts1 & BUFFER_SIZE;
+      if (size < RTL8169_MIN_RX_BUFFER) {
+        this.#card.report("rx-buffer-size", size);
+        return "lost";
+      }
+      const part = size < left ? size : left;
+      if (!door.containsWritable(buffer, part)) return this.#abort("rx-buffer-address", buffer);
+      const eor = (opts1 & EOR) !== 0;
+      this.#address[found] = address;
+      this.#buffer[found] = buffer;
+      this.#size[found] = size;
+      this.#eor[found] = eor ? 1 : 0;
+      found++;
+      left -= part;
+      index = eor || index === RTL8169_MAX_DESCS - 1 ? 0 : index + 1;
+      if (left > 0 && index === this.#index) return this.#never(total);
+    }
+    this.#reserved = found;
+    this.#next = index;
+    return "delivered";
+  }
+
+  /** The whole ring is smaller than the frame: to hold it back would stop the link for good. */
+  #never(total: number): Delivery {
+    this.#card.report("rx-ring-too-small", total);
+    return "lost";
+  }
+
+  #abort(code: string, address: number): Delivery {
+    this.#card.masterAbort(code, address);
+    return "lost";
+  }
+
+  #prepareTail(bytes: Uint8Array, start: number, length: number, total: number): void {
+    const pad = total - FCS_LEN - length;
+    this.#tail.fill(0);
+    if (!this.computeFcs) return;
+    const crc = crc32(bytes, start, length);
+    this.#tailView.setUint32(pad, pad > 0 ? crc32(this.#tail, 0, pad, crc) : crc, true);
+  }
+
+  /** Writes `part` bytes, from byte `done` of frame and tail on, to a buffer. */
+  #fill(
+    door: DmaDoor,
+    buffer: number,
+    part: number,
+    bytes: Uint8Array,
+    start: number,
+    length: number,
+    done: number,
+  ): void {
+    const body = Math.min(part, Math.max(length - done, 0));
+    const rest = part - body;
+    const tailAt = done + body - length;
+    if (!door.locateWritable(buffer, part)) {
+      if (body > 0) door.write(buffer, body, bytes, start + done);
+      if (rest > 0) door.write(buffer + body, rest, this.#tail, tailAt);
+      return;
+    }
+    const target = door.bytes;
+    const at = door.at;
+    if (body > 0) target.set(body === bytes.length ? bytes : bytes.subarray(start + done, start + done + body), at);
+    for (let i = 0; i < rest; i++) target[at + body + i] = this.#tail[tailAt + i]!;
+    door.wrote(buffer, part);
+  }
+
+  save(): SavedState {
+    return { index: this.#index };
+  }
+
+  /** Checks a state and returns what applies it, once the ring's base is set. @throws StateError */
+  check(state: StateReader): () => void {
+    const index = state.integer("index", 0, RTL8169_MAX_DESCS - 1);
+    return () => {
+      this.#index = index;
+    };
+  }
+}
