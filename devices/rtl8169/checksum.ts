@@ -1,4 +1,11 @@
-import { ETHER_HDR_LEN, ETHERTYPE_IP, ETHERTYPE_VLAN, foldChecksum, sumWords } from "../../src/bytes/index.js";
+import {
+  ETHER_HDR_LEN,
+  ETHERTYPE_IP,
+  ETHERTYPE_VLAN,
+  foldChecksum,
+  sumWords,
+  sumWordsView,
+} from "../../src/bytes/index.js";
 import { bits } from "../../src/regs/index.js";
 import { RTL8169_TX_OPTS1 } from "../../src/spec/rtl8169.js";
 
@@ -23,11 +30,11 @@ const store = (bytes: Uint8Array, at: number, value: number): void => {
 };
 
 /**
- * Stores the checksums that a transmit descriptor asks for into a frame at the start of `bytes`. A frame that is not
+ * Stores the checksums that a transmit descriptor asks for into a frame at the start of `bytes`, `view` over the same. A frame that is not
  * IPv4, or whose lengths do not fit, stays as it is; so does the TCP or UDP checksum of a fragment.
  * @param command opts1 of the first descriptor
  */
-export const insertChecksums = (bytes: Uint8Array, length: number, command: number): void => {
+export const insertChecksums = (bytes: Uint8Array, view: DataView, length: number, command: number): void => {
   const tagged = length >= ETHER_HDR_LEN + VLAN_TAG_LEN && word(bytes, 12) === ETHERTYPE_VLAN;
   const ip = tagged ? ETHER_HDR_LEN + VLAN_TAG_LEN : ETHER_HDR_LEN;
   if (length < ip + IP_HDR_LEN || word(bytes, ip - 2) !== ETHERTYPE_IP) return;
@@ -48,6 +55,6 @@ export const insertChecksums = (bytes: Uint8Array, length: number, command: numb
   const at = payload + (isTcp ? TCP_SUM : UDP_SUM);
   store(bytes, at, 0);
   const pseudoHeader = sumWords(bytes, ip + 12, 8, protocol + payloadLen);
-  const sum = foldChecksum(sumWords(bytes, payload, payloadLen, pseudoHeader));
+  const sum = foldChecksum(sumWordsView(view, payload, payloadLen, pseudoHeader));
   store(bytes, at, isUdp && sum === 0 ? 0xffff : sum); // 0 would say that there is no checksum. RFC 768
 };

@@ -88,6 +88,6 @@ const build = (variant: Variant, options: CheckedOptions): Nic => {
 
 /**
  * A Realtek RTL8169SB, ready to plug into a slot. Built from options alone; everything else comes with `connect`.
- * @throws ConfigError `mac-address`, `mtu`, `eeprom-type`, `fcs`
+ * @throws ConfigError `mac-address`, `mtu`, `eeprom-type`, `fcs`, `timing`
  */
 export const rtl8169 = (options: Rtl8169Options = {}): Nic => build(RTL8169SB, checkOptions(options));

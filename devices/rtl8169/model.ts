@@ -115,9 +115,9 @@ const CRC32_RESIDUE = 0x2144_df1c;
 const VLAN_TAG_LEN = 4;
 
 const TCTR_PERIOD_NS = 2 ** 32 * PCI_CLOCK_NS;
-/** A PHY access under strict timing: 64 bits at 2.5 MHz. IEEE 802.3 §22.2.2.11, §22.3.4 */
+/** A PHY access with real timing: 64 bits at 2.5 MHz. IEEE 802.3 §22.2.2.11, §22.3.4 */
 const PHYAR_NS = 25_600;
-/** Programming a word of the EEPROM under strict timing. */
+/** Programming a word of the EEPROM with real timing; data sheets of the 93C46 say 1 to 3 ms. */
 const PROGRAM_NS = 1_000_000;
 /** How often a card looks by itself whether what it waits for has come. */
 const RETRY_NS = 500_000;
@@ -206,7 +206,6 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
   #longest = RWT_LIMIT;
   // only while a queue runs
   #running = false;
-  #again = false;
   #offered = false;
 
   /** @param contents what the EEPROM holds when the card leaves the factory */
@@ -273,6 +272,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
     this.#seams = UNPLUGGED;
     this.#timeout = this.#retry = IDLE_CLOCK.timer(() => {});
     this.reset("power-on");
+    this.#releaseHeld();
   }
 
   reset(kind: ResetKind): void {
@@ -416,7 +416,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
       this.#phy.write(reg, field(command, R.PHYAR.fields.Data!));
       this.#phyResult = (command & ~PHYAR_FLAG) >>> 0;
     } else this.#phyResult = (PHYAR_FLAG | (reg << 16) | this.#phy.read(reg)) >>> 0;
-    this.#phyDone = this.#seams.strictness === "strict" ? this.#now + PHYAR_NS : 0;
+    this.#phyDone = this.#options.timing === "real" ? this.#now + PHYAR_NS : 0;
     if (this.#phyDone === 0) regs.set(R.PHYAR.at, 4, this.#phyResult);
   }
 
@@ -471,7 +471,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
   }
 
   get #programNs(): number {
-    return this.#seams.strictness === "strict" ? PROGRAM_NS : 0;
+    return this.#options.timing === "real" ? PROGRAM_NS : 0;
   }
 
   // ---------------------------------------------------------------------------------------------- interrupts, time, link
@@ -553,10 +553,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
       return 0;
     }
     const ring = queue === TX_HIGH_QUEUE ? this.#txHigh : this.#tx;
-    if (this.#running) {
-      this.#again = true; // from inside the far end's offer
-      return 0;
-    }
+    if (this.#running) return 0; // asked for from inside the far end's offer; the retry timer asks again
     if (!ring.active) return 0;
     const { dma } = this.#seams;
     if (!dma.open) {
@@ -566,19 +563,14 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
       return 0;
     }
     this.#running = true;
-    this.#again = this.#offered = false;
-    let used = ring.run(dma, budget);
-    let { causes } = ring;
-    if (ring.stalled && this.#again) {
-      used += ring.run(dma, budget - used);
-      causes |= ring.causes;
-    }
+    this.#offered = false;
+    const used = ring.run(dma, budget);
     this.#running = false;
     this.#showPoll();
     dma.flush();
     if (this.#offered) this.#far?.endBatch();
     if (ring.stalled) this.#wait();
-    this.#raise(causes);
+    this.#raise(ring.causes);
     this.#updateIrq();
     return used;
   }
@@ -636,7 +628,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
 
   attach(far: NetEndpoint | null): void {
     if (far !== null && this.#far !== null)
-      throw new ConfigError("port-taken", "something is plugged into the card's port; expected attach(null) before");
+      throw new ConfigError("port-occupied", "a cable is plugged into the card already; expected a free port");
     this.#far = far;
     this.#held = 0; // nobody holds a frame for us any more
     this.ready();

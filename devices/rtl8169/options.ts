@@ -17,6 +17,11 @@ export interface Rtl8169Options {
    * no known driver notices. By default a strict host gets `computed` and a lenient one `zero`; see the README for why.
    */
   readonly fcs?: "computed" | "zero";
+  /**
+   * Whether PHY accesses (25.6 µs) and EEPROM programming (1 ms) take their time on the clock, for drivers that should
+   * prove that they wait. Default `immediate`, which all known drivers take.
+   */
+  readonly timing?: "immediate" | "real";
 }
 
 /** The options with their defaults filled in. */
@@ -26,6 +31,7 @@ export interface CheckedOptions {
   readonly link: boolean;
   readonly eeprom: EepromType;
   readonly fcs: "computed" | "zero" | "by-strictness";
+  readonly timing: "immediate" | "real";
 }
 
 const DEFAULT_MAC = "52:54:00:12:34:56";
@@ -33,9 +39,10 @@ const MIN_MTU = 68;
 /** so that header, tag and FCS fit the 14 bits of a status descriptor */
 const MAX_MTU = 16361;
 
-/** @throws ConfigError `mac-address`, `mtu`, `eeprom-type`, `fcs` */
+/** @throws ConfigError `mac-address`, `mtu`, `eeprom-type`, `fcs`, `timing` */
 export const checkOptions = (options: Rtl8169Options): CheckedOptions => {
   const { mac = DEFAULT_MAC, mtu = 1500, link = true, eeprom = "93C46", fcs = "by-strictness" } = options;
+  const { timing = "immediate" } = options;
   if (!Number.isInteger(mtu) || mtu < MIN_MTU || mtu > MAX_MTU)
     throw new ConfigError("mtu", `mtu ${String(mtu)}: expected ${MIN_MTU} … ${MAX_MTU}`);
   if (!Object.hasOwn(EEPROM_TYPES, eeprom))
@@ -45,5 +52,7 @@ export const checkOptions = (options: Rtl8169Options): CheckedOptions => {
     );
   if (!["computed", "zero", "by-strictness"].includes(fcs))
     throw new ConfigError("fcs", `fcs ${String(fcs)}: expected computed or zero`);
-  return { mac: parseMac(mac), mtu, link, eeprom, fcs };
+  if (timing !== "immediate" && timing !== "real")
+    throw new ConfigError("timing", `timing ${String(timing)}: expected immediate or real`);
+  return { mac: parseMac(mac), mtu, link, eeprom, fcs, timing };
 };

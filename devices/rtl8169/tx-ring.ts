@@ -48,7 +48,8 @@ export interface TxCard {
 export class TxRing {
   readonly #card: TxCard;
   readonly #descriptor = new Descriptor();
-  #stage: Uint8Array = new Uint8Array(0); // made when a frame first has to be put together
+  #stage = new Uint8Array(0); // made when a frame first has to be put together
+  #stageView = new DataView(this.#stage.buffer);
   /** causes that arose in the last run */
   causes = 0;
   // volatile
@@ -176,7 +177,7 @@ export class TxRing {
   }
 
   #gather(door: DmaDoor, buffer: number, length: number): void {
-    if (this.#stage.length === 0) this.#stage = new Uint8Array(STAGE_SIZE);
+    if (this.#stage.length === 0) this.#makeStage();
     if (this.#spoilt || length === 0) return;
     if (this.#length + length > STAGE_SIZE) {
       this.#spoilt = true;
@@ -186,6 +187,11 @@ export class TxRing {
       this.#spoilt = true;
       this.#card.masterAbort("tx-buffer-address", buffer);
     }
+  }
+
+  #makeStage(): void {
+    this.#stage = new Uint8Array(STAGE_SIZE);
+    this.#stageView = new DataView(this.#stage.buffer);
   }
 
   /** The packet is whole. @returns false when the far end wants it later */
@@ -199,7 +205,7 @@ export class TxRing {
       if (length <= FCS_LEN || !card.fcsHolds(stage, 0, length)) return this.#fail("tx-bad-fcs", length);
       length -= FCS_LEN;
     } else if ((this.#command & LGSEN) === 0 && (this.#command & CHECKSUMS) !== 0)
-      insertChecksums(stage, length, this.#command);
+      insertChecksums(stage, this.#stageView, length, this.#command);
     if (length < ETHER_MIN_LEN) {
       stage.fill(0, length, ETHER_MIN_LEN);
       length = ETHER_MIN_LEN;
@@ -249,7 +255,7 @@ export class TxRing {
       this.#spoilt = spoilt;
       this.#stalled = stalled;
       if (stage.length === 0) return;
-      if (this.#stage.length === 0) this.#stage = new Uint8Array(STAGE_SIZE);
+      if (this.#stage.length === 0) this.#makeStage();
       this.#stage.set(stage);
     };
   }
