@@ -24,7 +24,7 @@ import {
 } from "../spec/pci.js";
 import { type Bar, buildBars } from "./bar.js";
 import { ConfigSpace, type PlacedCapability } from "./config-space.js";
-import type { Capability, CapabilityHost, FunctionDeclaration } from "./declaration.js";
+import type { Capability, CapabilityHost, ConfigBytes, FunctionDeclaration } from "./declaration.js";
 import { allOnes } from "./region.js";
 import { Reports } from "./reports.js";
 
@@ -350,6 +350,11 @@ export class PciFunction implements Slot {
 
   protected ownBarWrite(bar: number, offset: number, width: AccessWidth, value: number): void {
     this.#barAt[bar]?.region.write(offset, width, value);
+  }
+
+  /** The configuration bytes without a guest's masks. What decoding and gates follow from is not to be set here. */
+  protected get ownConfig(): ConfigBytes {
+    return this.#config;
   }
 
   /**

@@ -1,0 +1,82 @@
+import { PIIX_PIRQC_DISABLE, PIIX_PIRQC_LEGAL } from "../spec/pci.js";
+
+const PIRQS = 4;
+
+/** PIRQ A … D (0 … 3) that a pin of a device on the root bus pulls. PIIX3; @param pin 0 … 3 for INTA … INTD */
+export const pirqOf = (device: number, pin: number): number => (pin + device - 1) & 3;
+
+/** One function's pull on its PIRQ. */
+export class IntxLine {
+  readonly #router: PirqRouter;
+  readonly #pirq: number;
+  #level = false;
+
+  constructor(router: PirqRouter, pirq: number) {
+    this.#router = router;
+    this.#pirq = pirq;
+  }
+
+  get level(): boolean {
+    return this.#level;
+  }
+
+  /** Setting the level it has changes nothing, so that a source counts once however often it says so. */
+  set(level: boolean): void {
+    if (level === this.#level) return;
+    this.#level = level;
+    this.#router.pull(this.#pirq, level ? 1 : -1);
+  }
+}
+
+/**
+ * Wires the pins of the functions over four PIRQs to ISA interrupts. An interrupt is up while any function pulls any PIRQ
+ * that is routed to it; a route that changes takes the level along.
+ */
+export class PirqRouter {
+  readonly #pulls = new Int32Array(PIRQS);
+  readonly #route: (pirq: number) => number;
+  readonly #output: (levels: number) => void;
+  #held = false;
+
+  /** @param route value of a route register, 0x80 set: none; @param output told the levels, a bit per interrupt */
+  constructor(route: (pirq: number) => number, output: (levels: number) => void) {
+    this.#route = route;
+    this.#output = output;
+  }
+
+  /** @param pirq 0 … 3 */
+  line(pirq: number): IntxLine {
+    return new IntxLine(this, pirq);
+  }
+
+  /** The interrupt a PIRQ is routed to; −1: none. */
+  irqOf(pirq: number): number {
+    const route = this.#route(pirq);
+    const irq = route & 0xf;
+    return (route & PIIX_PIRQC_DISABLE) === 0 && (PIIX_PIRQC_LEGAL & (1 << irq)) !== 0 ? irq : -1;
+  }
+
+  /** For `IntxLine`. */
+  pull(pirq: number, change: 1 | -1): void {
+    this.#pulls[pirq]! += change;
+    this.update();
+  }
+
+  /** Holds the output while several things change at once; letting go updates it once. */
+  hold(on: boolean): void {
+    this.#held = on;
+    if (!on) this.update();
+  }
+
+  /** Recomputes the levels; also to be called when a route register changed. */
+  update(): void {
+    if (this.#held) return;
+    let levels = 0;
+    for (let pirq = 0; pirq < PIRQS; pirq++) {
+      if (this.#pulls[pirq] === 0) continue;
+      const irq = this.irqOf(pirq);
+      if (irq >= 0) levels |= 1 << irq;
+    }
+    this.#output(levels);
+  }
+}
