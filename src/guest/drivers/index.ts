@@ -1,0 +1,62 @@
+/**
+ * Guest drivers: virtio on PCI with its network card, and RealTek's gigabit card.
+ *
+ * Life: `registerDrivers(newbus)`, or a driver of one's own options by `vtnetDriver({ … })` → `newbus.scan()` attaches →
+ * the softc's `ifnet` goes `up()` → `transmit`, `kick`, and `onReceive` from within `poll` → `down()`, detach.
+ */
+import type { Driver } from "../types.js";
+import { type ReOptions, reDriver } from "./re.js";
+import { type VirtioPciOptions, virtioPciDriver } from "./virtio-pci.js";
+import { type VtnetOptions, vtnetDriver } from "./vtnet.js";
+
+export {
+  Counters,
+  EthernetInterface,
+  formatMac,
+  frameLength,
+  frameSegments,
+  IFCAP_JUMBO_MTU,
+  IFCAP_LINKSTATE,
+  IFCAP_VLAN_MTU,
+} from "./ifnet.js";
+export { type Re, type ReOptions, type ReTally, re, reDriver } from "./re.js";
+export {
+  featuresAnd,
+  featuresOr,
+  hasFeature,
+  NO_FEATURES,
+  VIRTIO,
+  type VirtioAttach,
+  type VirtioCallbacks,
+  type VirtioFeatures,
+  type VirtioProbe,
+  type VqAllocInfo,
+  virtioFeatures,
+} from "./virtio-bus.js";
+export {
+  type InterruptScheme,
+  type VirtioPci,
+  type VirtioPciOptions,
+  virtioPci,
+  virtioPciDriver,
+} from "./virtio-pci.js";
+export { EMSGSIZE, ENOSPC, type Postpone, Virtqueue, type VirtqueueOptions, VQ_OK } from "./virtqueue.js";
+export { type Vtnet, type VtnetOptions, vtnet, vtnetDriver } from "./vtnet.js";
+
+export interface DriverOptions {
+  readonly virtioPci?: VirtioPciOptions;
+  readonly vtnet?: VtnetOptions;
+  readonly re?: ReOptions;
+}
+
+/** Where drivers are registered: a Newbus. */
+export interface DriverRegistry {
+  register<P extends object, A extends P, S>(driver: Driver<P, A, S>): unknown;
+}
+
+/** Registers every driver of this folder. */
+export const registerDrivers = (newbus: DriverRegistry, options: DriverOptions = {}): void => {
+  newbus.register(virtioPciDriver(options.virtioPci));
+  newbus.register(vtnetDriver(options.vtnet));
+  newbus.register(reDriver(options.re));
+};

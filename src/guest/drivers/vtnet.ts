@@ -1,0 +1,625 @@
+import type { GuestDma } from "../../contract/index.js";
+import { VIRTIO_F_ANY_LAYOUT, VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_ID_NET } from "../../spec/virtio.js";
+import {
+  VIRTIO_NET_CONFIG,
+  VIRTIO_NET_CONTROLQ,
+  VIRTIO_NET_CTRL_MAC,
+  VIRTIO_NET_CTRL_MAC_ADDR_SET,
+  VIRTIO_NET_CTRL_MAC_TABLE_SET,
+  VIRTIO_NET_CTRL_RX,
+  VIRTIO_NET_CTRL_RX_ALLMULTI,
+  VIRTIO_NET_CTRL_RX_PROMISC,
+  VIRTIO_NET_F_CTRL_MAC_ADDR,
+  VIRTIO_NET_F_CTRL_RX,
+  VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_MAC,
+  VIRTIO_NET_F_MRG_RXBUF,
+  VIRTIO_NET_F_MTU,
+  VIRTIO_NET_F_STATUS,
+  VIRTIO_NET_HDR_NUM_BUFFERS,
+  VIRTIO_NET_HDR_SIZE,
+  VIRTIO_NET_HDR_SIZE_LEGACY,
+  VIRTIO_NET_MAX_MTU,
+  VIRTIO_NET_MIN_MTU,
+  VIRTIO_NET_OK,
+  VIRTIO_NET_RECEIVEQ,
+  VIRTIO_NET_S_LINK_UP,
+  VIRTIO_NET_TRANSMITQ,
+} from "../../spec/virtio-net.js";
+import {
+  BUS_PROBE_DEFAULT,
+  BusError,
+  type Device,
+  type DmaMemory,
+  type Driver,
+  DriverError,
+  type FrameSegments,
+  IFF_ALLMULTI,
+  IFF_OACTIVE,
+  IFF_PROMISC,
+  IFF_RUNNING,
+  IFF_UP,
+  type Media,
+} from "../types.js";
+import {
+  ETHER_ADDR_LEN,
+  ETHER_CRC_LEN,
+  ETHER_HDR_LEN,
+  ETHER_VLAN_ENCAP_LEN,
+  ETHERMTU,
+  EthernetInterface,
+  formatMac,
+  frameSegments,
+  IFCAP_JUMBO_MTU,
+  IFCAP_LINKSTATE,
+} from "./ifnet.js";
+import { VIRTIO, type VirtioAttach, type VirtioFeatures, type VirtioProbe, virtioFeatures } from "./virtio-bus.js";
+import { ENOSPC, type Virtqueue, VQ_OK } from "./virtqueue.js";
+
+/**
+ * vtnet: the virtio network driver. One pair of queues and the control queue; no checksum or segmentation offload, no
+ * multiqueue, no watchdog for frames that the device never gives back: those wait for `down` and `up`.
+ *
+ * @see VIRTIO 1.3 §5.1; FreeBSD sys/dev/virtio/network/if_vtnet.c for the order of steps
+ */
+
+/** bytes; a mbuf cluster, MCLBYTES. At least 1526 for a frame and its header. §5.1.6.3.1 */
+const MCLBYTES = 2048;
+/** Where the frame begins when the legacy header has a descriptor of its own: its IP header is aligned then. */
+const SEPARATE_HDR_PAD = 4;
+/** Pieces of a frame to send that fit an indirect table with the header; more go through the ring itself. */
+const TX_SEGS = 16;
+/** Pieces of the longest list that `transmit` takes. */
+const TX_SEGS_MAX = 64;
+/** bytes from one transmit header to the next */
+const TX_HDR_STRIDE = 16;
+/** Addresses in the multicast table; more switch to ALLMULTI. VTNET_MAX_MAC_ENTRIES */
+const MAC_ENTRIES = 128;
+/** A control command is given 1 s. */
+const CTRL_POLLS = 10_000;
+const CTRL_POLL_US = 100;
+// The control queue's memory: command, data, acknowledgement.
+const CTRL_HDR = 0;
+const CTRL_HDR_LEN = 2;
+const CTRL_DATA = 8;
+const CTRL_DATA_LEN = 8 + ETHER_ADDR_LEN * MAC_ENTRIES;
+const CTRL_ACK = CTRL_DATA + CTRL_DATA_LEN;
+const CTRL_BYTES = CTRL_ACK + 1;
+
+const CONFIG = VIRTIO_NET_CONFIG.regs;
+
+export interface VtnetOptions {
+  /**
+   * Sends control commands before DRIVER_OK, as FreeBSD up to 9 and DragonFly do on legacy devices; modern ones must not be
+   * notified so early, there it has no effect. Default false
+   */
+  readonly controlBeforeDriverOk?: boolean;
+  /** Features not to ask for, by bit number; to see what each is worth. */
+  readonly without?: readonly number[];
+}
+
+/** A virtio network interface. */
+export class Vtnet extends EthernetInterface {
+  readonly rxvq: Virtqueue;
+  readonly txvq: Virtqueue;
+  /** null without CTRL_VQ */
+  readonly ctrlvq: Virtqueue | null;
+  protected readonly maxMtu: number;
+  readonly #dev: Device<VirtioAttach>;
+  readonly #bus: VirtioAttach;
+  readonly #dma: GuestDma;
+  readonly #features: VirtioFeatures;
+  readonly #controlEarly: boolean;
+  readonly #permanentMac: Uint8Array;
+  readonly #hdrSize: number;
+  readonly #mergeable: boolean;
+
+  readonly #rx: DmaMemory; // a cluster per descriptor of the queue
+  readonly #rxCluster: number; // bytes
+  readonly #rxData: number; // offset of the frame in the first cluster
+  readonly #rxHdrApart: boolean;
+  readonly #rxPost = frameSegments(2);
+  readonly #rxMore: FrameSegments;
+  readonly #rxTaken: Int32Array; // clusters of the frame in hand
+  #epoch = 0; // changes when the queues are emptied under a handler's feet
+
+  readonly #tx: DmaMemory; // a header per frame
+  readonly #txMask: number;
+  readonly #txSegments = frameSegments(1 + TX_SEGS_MAX);
+  readonly #txLen: Uint32Array; // by slot: bytes of the frame, 0 when it was dropped
+  readonly #txDone: Uint8Array;
+  #txHead = 0; // slots are given out in order, and told in order
+  #txTail = 0;
+  #txFrames = 0; // in slots
+  #txFinished = 0; // out of their slots and not yet told
+  #txTelling = false;
+  #txArmed = false;
+
+  readonly #ctrl: DmaMemory | null;
+  readonly #ctrlSegments = frameSegments(3);
+  #ctrlLost = false; // a command was never answered: its buffer is still the device's
+  #ctrlBusy = false;
+  #filterStale = false;
+
+  constructor(dev: Device<VirtioAttach>, options: VtnetOptions) {
+    super(dev.nameunit);
+    const bus = dev.bus;
+    this.#dev = dev;
+    this.#bus = bus;
+    this.#dma = bus.machine.dma;
+    this.#controlEarly = options.controlBeforeDriverOk === true && !bus.modern;
+
+    // 1. Features, and the end of their negotiation. §3.1.1 steps 4 … 6
+    const wanted = [
+      VIRTIO_NET_F_MAC,
+      VIRTIO_NET_F_STATUS,
+      VIRTIO_NET_F_MTU,
+      VIRTIO_NET_F_MRG_RXBUF,
+      VIRTIO_NET_F_CTRL_VQ,
+      VIRTIO_NET_F_CTRL_RX,
+      VIRTIO_NET_F_CTRL_MAC_ADDR,
+      VIRTIO_F_INDIRECT_DESC,
+      VIRTIO_F_EVENT_IDX,
+      VIRTIO_F_ANY_LAYOUT,
+    ].filter((bit) => options.without?.includes(bit) !== true);
+    this.#features = this.#negotiate(wanted);
+    bus.finalizeFeatures();
+
+    // 2. What the device says about itself
+    this.#mergeable = bus.withFeature(VIRTIO_NET_F_MRG_RXBUF);
+    this.#hdrSize = bus.modern || this.#mergeable ? VIRTIO_NET_HDR_SIZE : VIRTIO_NET_HDR_SIZE_LEGACY;
+    if (bus.withFeature(VIRTIO_NET_F_MAC)) bus.readDeviceConfig(CONFIG.mac0.at, this.mac);
+    // Deviation: FreeBSD takes a random address; here it follows from the unit, and runs can be repeated.
+    else this.mac.set([0xb2, 0, 0, 0, 0, dev.unit & 0xff]);
+    this.#permanentMac = this.mac.slice();
+    this.maxMtu = this.#readMtu();
+    if (bus.withFeature(VIRTIO_NET_F_STATUS)) this.capenable |= IFCAP_LINKSTATE;
+    if (this.maxMtu > ETHERMTU) this.capenable |= IFCAP_JUMBO_MTU;
+
+    // 3. Queues and their buffers
+    const vqs = bus.allocVirtqueues([
+      { name: `${dev.nameunit}-rx0`, maxIndirect: 0, handler: () => this.#rxIntr() },
+      { name: `${dev.nameunit}-tx0`, maxIndirect: 1 + TX_SEGS, handler: () => this.#txIntr() },
+      ...(bus.withFeature(VIRTIO_NET_F_CTRL_VQ)
+        ? [{ name: `${dev.nameunit}-ctrl`, maxIndirect: 0, handler: null }] // polled, so it needs no vector
+        : []),
+    ]);
+    this.rxvq = vqs[VIRTIO_NET_RECEIVEQ] as Virtqueue;
+    this.txvq = vqs[VIRTIO_NET_TRANSMITQ] as Virtqueue;
+    this.ctrlvq = vqs[VIRTIO_NET_CONTROLQ] ?? null;
+
+    // A legacy device may expect the header in a descriptor of its own, unless it says otherwise. §5.1.6.6
+    this.#rxHdrApart = !bus.modern && !this.#mergeable && !bus.withFeature(VIRTIO_F_ANY_LAYOUT);
+    this.#rxData = this.#hdrSize + (this.#rxHdrApart ? SEPARATE_HDR_PAD : 0);
+    this.#rxCluster = MCLBYTES;
+    const longest = this.#rxData + ETHER_HDR_LEN + ETHER_VLAN_ENCAP_LEN + this.maxMtu + ETHER_CRC_LEN;
+    while (!this.#mergeable && this.#rxCluster < longest) this.#rxCluster *= 2;
+    this.#rx = this.#alloc(this.rxvq.size * this.#rxCluster, 4096);
+    this.#rxMore = frameSegments(this.rxvq.size);
+    this.#rxTaken = new Int32Array(this.rxvq.size);
+
+    // No offload was negotiated, so every header is all zeros, num_buffers too, and is written but once: now. §5.1.6.2.1
+    this.#tx = this.#alloc(this.txvq.size * TX_HDR_STRIDE, 64);
+    this.#tx.sync(0, this.#tx.size, "prewrite");
+    this.#txMask = this.txvq.size - 1;
+    this.#txLen = new Uint32Array(this.txvq.size);
+    this.#txDone = new Uint8Array(this.txvq.size);
+    this.#ctrl = this.ctrlvq === null ? null : this.#alloc(CTRL_BYTES, 4096);
+
+    // 4. Interrupts, and what the transport has to tell
+    bus.setupIntr();
+    bus.setCallbacks({
+      attachCompleted: () => {
+        // A device is promiscuous after a reset. §5.1.6.5.1
+        if (!this.#controlEarly) this.#setRx(VIRTIO_NET_CTRL_RX_PROMISC, false);
+      },
+      configChange: () => this.#configChange(),
+    });
+    if (this.#controlEarly) this.#setRx(VIRTIO_NET_CTRL_RX_PROMISC, false);
+    dev.log(`Ethernet address: ${formatMac(this.mac)}`);
+  }
+
+  media(): Media {
+    return {
+      selected: "autoselect",
+      active: this.linkActive ? "10Gbase-T" : "none",
+      options: this.linkActive ? ["full-duplex"] : [],
+      valid: true,
+      status: this.linkActive ? "active" : "no carrier",
+    };
+  }
+
+  setMedia(selected: string): void {
+    if (selected !== "autoselect")
+      throw new BusError("EOPNOTSUPP", `${this.name}: has no medium ${selected}, only autoselect`);
+  }
+
+  transmit(frame: FrameSegments): boolean {
+    if ((this.flags & IFF_RUNNING) === 0 || !this.linkActive) return false;
+    if (this.#txFrames > this.#txMask) this.#txDequeue();
+    if (this.#txFrames > this.#txMask) return this.#full();
+    const { count, paddr, len } = frame;
+    if (count > TX_SEGS_MAX) return this.#drop();
+    const out = this.#txSegments;
+    const slot = this.#txHead;
+    let bytes = 0;
+    let n = 1; // after the header
+    for (let i = 0; i < count; i++) {
+      const length = len[i]!;
+      if (length === 0) continue; // some devices take an empty descriptor for an error
+      out.paddr[n] = paddr[i]!;
+      out.len[n++] = length;
+      bytes += length;
+    }
+    if (bytes < ETHER_HDR_LEN || bytes > ETHER_HDR_LEN + ETHER_VLAN_ENCAP_LEN + this.mtu) return this.#drop();
+    let error = this.txvq.fits(n);
+    if (error === ENOSPC) {
+      this.#txDequeue();
+      error = this.txvq.fits(n);
+      if (error === ENOSPC) return this.#full();
+    }
+    if (error !== VQ_OK) return this.#drop();
+    for (let i = 1; i < n; i++) this.#dma.sync(out.paddr[i]!, out.len[i]!, "prewrite");
+    out.paddr[0] = this.#tx.paddr + slot * TX_HDR_STRIDE;
+    out.len[0] = this.#hdrSize;
+    this.txvq.enqueue(slot, out, n, 0);
+    this.#txLen[slot] = bytes;
+    this.#txHead = (slot + 1) & this.#txMask;
+    this.#txFrames++;
+    return true;
+  }
+
+  kick(): void {
+    if ((this.flags & IFF_RUNNING) === 0) return;
+    this.txvq.notify();
+    this.#txReap();
+  }
+
+  // ---------------------------------------------------------------------------------------------- up and down
+
+  protected start(): void {
+    this.#giveUp();
+    this.#bus.reinit(this.#features); // reset … features … queues, in the order of §3.1.1
+    this.#ctrlLost = false;
+    this.#txArmed = true; // as a new ring has it
+    for (let i = 0; i < this.rxvq.size; i++) if (!this.#rxEnqueue(i)) break;
+    if (this.#controlEarly) this.#configure();
+    this.#bus.reinitComplete();
+    this.flags |= IFF_RUNNING;
+    // Not before DRIVER_OK may a modern device be notified. §3.1.1
+    this.txvq.disableIntr();
+    this.#txArmed = false;
+    this.rxvq.notify();
+    if (!this.#controlEarly) this.#configure();
+    this.#updateLink();
+    if (this.rxvq.enableIntr()) this.#bus.scheduleVq(VIRTIO_NET_RECEIVEQ);
+  }
+
+  protected halt(): void {
+    const wasRunning = this.running;
+    this.flags &= ~(IFF_RUNNING | IFF_OACTIVE);
+    if (wasRunning) this.#bus.stop(); // first the reset, then its buffers are ours again. §3.3.1
+    this.#giveUp();
+  }
+
+  protected filter(): void {
+    if (this.#ctrlBusy) {
+      this.#filterStale = true; // the command in progress waits, and someone else ran meanwhile
+      return;
+    }
+    do {
+      this.#filterStale = false;
+      this.#setRx(VIRTIO_NET_CTRL_RX_PROMISC, (this.flags & IFF_PROMISC) !== 0);
+      const all = (this.flags & IFF_ALLMULTI) !== 0 || !this.#setTable();
+      this.#setRx(VIRTIO_NET_CTRL_RX_ALLMULTI, all);
+    } while (this.#filterStale);
+  }
+
+  protected changeLladdr(mac: Uint8Array): void {
+    const before = this.mac.slice();
+    this.mac.set(mac);
+    if (this.#setMac()) return;
+    this.mac.set(before);
+    throw new BusError("EOPNOTSUPP", `${this.name}: the device does not take another address`);
+  }
+
+  detach(): void {
+    this.flags &= ~IFF_UP;
+    this.halt();
+    this.#bus.stop(); // attached and never up, it is at DRIVER_OK, too
+    this.#bus.setCallbacks({});
+  }
+
+  resume(): void {
+    if ((this.flags & IFF_UP) !== 0) this.start();
+  }
+
+  suspend(): void {
+    this.halt();
+  }
+
+  #negotiate(wanted: readonly number[]): VirtioFeatures {
+    const granted = this.#bus.negotiateFeatures(virtioFeatures(...wanted));
+    const needCtrl = [VIRTIO_NET_F_CTRL_RX, VIRTIO_NET_F_CTRL_MAC_ADDR];
+    if (this.#bus.withFeature(VIRTIO_NET_F_CTRL_VQ) || !needCtrl.some((bit) => this.#bus.withFeature(bit)))
+      return granted;
+    // A device must not offer commands without the queue for them; §5.1.3.1. Then without the commands.
+    return this.#bus.negotiateFeatures(virtioFeatures(...wanted.filter((bit) => !needCtrl.includes(bit))));
+  }
+
+  #readMtu(): number {
+    if (this.#bus.withFeature(VIRTIO_NET_F_MTU)) {
+      const mtu = this.#bus.readDeviceConfig2(CONFIG.mtu.at);
+      if (mtu >= VIRTIO_NET_MIN_MTU) return mtu;
+      throw new DriverError("EINVAL", `${this.name}: the device wants an mtu of ${mtu}`);
+    }
+    return this.#mergeable ? VIRTIO_NET_MAX_MTU - ETHER_HDR_LEN - ETHER_VLAN_ENCAP_LEN : ETHERMTU;
+  }
+
+  #alloc(bytes: number, alignment: number): DmaMemory {
+    const tag = this.#dev.resources.use(this.#bus.dmaTag({ alignment, nsegments: 1 }));
+    return this.#dev.resources.use(tag.alloc(bytes));
+  }
+
+  /** Address and filters, which a reset has put back to what they were. */
+  #configure(): void {
+    if (this.mac.some((byte, i) => byte !== this.#permanentMac[i]) || !this.#bus.withFeature(VIRTIO_NET_F_MAC))
+      this.#setMac();
+    this.filter();
+  }
+
+  /** Empties the queues of a device that was reset; frames to send count as errors and are told. */
+  #giveUp(): void {
+    this.#epoch++;
+    for (const vq of [this.rxvq, this.txvq, this.ctrlvq]) while (vq !== null && vq.drain() >= 0);
+    while (this.#txFrames > 0) {
+      if (this.#txLen[this.#txTail] !== 0) this.stats.oerrors++;
+      this.#txRetire();
+    }
+    this.#txDone.fill(0);
+    const finished = this.#txFinished;
+    this.#txFinished = 0;
+    if (finished > 0) this.onSent?.(finished);
+  }
+
+  #configChange(): void {
+    if (this.#bus.modern && this.#bus.needsReset()) {
+      this.#dev.log("device needs reset; stopped until the interface goes up again");
+      this.halt();
+      this.setLink(false);
+      return;
+    }
+    if (this.running) this.#updateLink();
+  }
+
+  #updateLink(): void {
+    // Without STATUS the link is always up. §5.1.4.2
+    this.setLink(
+      !this.#bus.withFeature(VIRTIO_NET_F_STATUS) ||
+        (this.#bus.readDeviceConfig2(CONFIG.status.at) & VIRTIO_NET_S_LINK_UP) !== 0,
+    );
+  }
+
+  // ---------------------------------------------------------------------------------------------- receive
+
+  /** Hands a cluster to the device. */
+  #rxEnqueue(cluster: number): boolean {
+    const { paddr, len } = this.#rxPost;
+    const at = this.#rx.paddr + cluster * this.#rxCluster;
+    paddr[0] = at;
+    if (!this.#rxHdrApart) {
+      len[0] = this.#rxCluster;
+      return this.rxvq.enqueue(cluster, this.#rxPost, 0, 1) === VQ_OK;
+    }
+    len[0] = this.#hdrSize;
+    paddr[1] = at + this.#rxData;
+    len[1] = this.#rxCluster - this.#rxData;
+    return this.rxvq.enqueue(cluster, this.#rxPost, 0, 2) === VQ_OK;
+  }
+
+  #rxIntr(): void {
+    if ((this.flags & IFF_RUNNING) === 0) return;
+    const epoch = this.#epoch;
+    let budget = this.rxvq.size;
+    do {
+      this.rxvq.disableIntr();
+      for (let cluster = this.rxvq.dequeue(); cluster >= 0; cluster = this.rxvq.dequeue()) {
+        this.#rxEof(cluster);
+        if (epoch !== this.#epoch) return; // onReceive took the interface down
+        if (--budget === 0) {
+          this.rxvq.notify();
+          this.#bus.scheduleVq(VIRTIO_NET_RECEIVEQ); // others want a turn, too
+          return;
+        }
+      }
+      this.rxvq.notify();
+    } while (this.rxvq.enableIntr());
+  }
+
+  /** One frame, in as many clusters as its header says; all of them go back to the device. */
+  #rxEof(cluster: number): void {
+    const epoch = this.#epoch;
+    const first = this.rxvq.usedLen - this.#hdrSize;
+    const at = cluster * this.#rxCluster;
+    this.#rx.sync(at, this.#rxData + Math.max(first, 0), "postread");
+    // Of the header only num_buffers is looked at: no offload was accepted, and hdr_len is a hint. §5.1.6.4.1
+    const buffers = this.#mergeable && first >= 0 ? this.#rx.read16(at + VIRTIO_NET_HDR_NUM_BUFFERS) : 1;
+    const more = this.#rxMore;
+    more.count = 0;
+    let bytes = first;
+    let taken = 0;
+    this.#rxTaken[taken++] = cluster;
+    while (taken < buffers) {
+      const next = this.rxvq.dequeue();
+      if (next < 0) break;
+      const length = this.rxvq.usedLen;
+      this.#rx.sync(next * this.#rxCluster, length, "postread");
+      this.#rxTaken[taken++] = next;
+      more.paddr[more.count] = this.#rx.paddr + next * this.#rxCluster;
+      more.len[more.count++] = length;
+      bytes += length;
+    }
+    // Too short for a frame, or of a merged one not all is there: nothing that could be passed on.
+    if (first <= 0 || bytes < ETHER_HDR_LEN || taken < buffers) this.stats.ierrors++;
+    else {
+      this.stats.ipackets++;
+      this.stats.ibytes += bytes;
+      this.onReceive?.(this.#rx.paddr + at + this.#rxData, first, more.count > 0 ? more : null);
+      if (epoch !== this.#epoch) return; // the clusters were enqueued anew, or will be
+    }
+    for (let i = 0; i < taken; i++) this.#rxEnqueue(this.#rxTaken[i]!);
+  }
+
+  // ---------------------------------------------------------------------------------------------- transmit
+
+  #txIntr(): void {
+    if ((this.flags & IFF_RUNNING) === 0) return;
+    this.#txReap();
+  }
+
+  /** No room: OACTIVE until frames come back, which is told then. */
+  #full(): false {
+    this.flags |= IFF_OACTIVE;
+    return false;
+  }
+
+  /** A frame that cannot be sent takes a slot all the same, to be told in its turn. */
+  #drop(): true {
+    this.stats.oerrors++;
+    this.#txLen[this.#txHead] = 0;
+    this.#txDone[this.#txHead] = 1;
+    this.#txHead = (this.#txHead + 1) & this.#txMask;
+    this.#txFrames++;
+    return true;
+  }
+
+  /** Takes back what the device has sent; frames leave their slots in the order in which they came. */
+  #txDequeue(): void {
+    for (let slot = this.txvq.dequeue(); slot >= 0; slot = this.txvq.dequeue()) this.#txDone[slot] = 1;
+    while (this.#txFrames > 0 && this.#txDone[this.#txTail] === 1) {
+      const bytes = this.#txLen[this.#txTail]!;
+      if (bytes > 0) {
+        this.stats.opackets++;
+        this.stats.obytes += bytes;
+      }
+      this.#txRetire();
+    }
+  }
+
+  #txRetire(): void {
+    this.#txDone[this.#txTail] = 0;
+    this.#txTail = (this.#txTail + 1) & this.#txMask;
+    this.#txFrames--;
+    this.#txFinished++;
+  }
+
+  /** Takes back, tells once, and sees to it that the rest is told later, too. */
+  #txReap(): void {
+    if (this.#txTelling) return; // from within onSent: the turn in progress sees to it
+    const epoch = this.#epoch;
+    this.#txDequeue();
+    const finished = this.#txFinished;
+    if (finished > 0) {
+      this.#txFinished = 0;
+      this.flags &= ~IFF_OACTIVE;
+      this.#txTelling = true;
+      try {
+        this.onSent?.(finished);
+      } finally {
+        this.#txTelling = false;
+      }
+      if (epoch !== this.#epoch) return;
+      this.#txDequeue();
+    }
+    // A device that sends at once and an onSent that queues more would keep each other busy for ever: the rest is told at the
+    // next poll.
+    if (this.#txFinished > 0) this.#bus.scheduleVq(VIRTIO_NET_TRANSMITQ);
+    else if (this.#txFrames > 0) {
+      this.#txArmed = true;
+      if (this.txvq.postponeIntr("long")) this.#bus.scheduleVq(VIRTIO_NET_TRANSMITQ);
+    } else if (this.#txArmed) {
+      this.#txArmed = false;
+      this.txvq.disableIntr();
+    }
+  }
+
+  // ---------------------------------------------------------------------------------------------- control queue
+
+  #setRx(command: number, on: boolean): boolean {
+    if (!this.#bus.withFeature(VIRTIO_NET_F_CTRL_RX)) return false;
+    this.#ctrl?.write8(CTRL_DATA, on ? 1 : 0);
+    return this.#command(VIRTIO_NET_CTRL_RX, command, 1);
+  }
+
+  /** An empty unicast table, the groups as the multicast one. @returns false when they do not fit */
+  #setTable(): boolean {
+    const { groups } = this;
+    const ctrl = this.#ctrl;
+    if (ctrl === null || !this.#bus.withFeature(VIRTIO_NET_F_CTRL_RX) || groups.length > MAC_ENTRIES) return false;
+    ctrl.write32(CTRL_DATA, 0);
+    ctrl.write32(CTRL_DATA + 4, groups.length);
+    for (const [i, group] of groups.entries())
+      ctrl.copyIn(CTRL_DATA + 8 + i * ETHER_ADDR_LEN, group, 0, ETHER_ADDR_LEN);
+    return this.#command(VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, 8 + groups.length * ETHER_ADDR_LEN);
+  }
+
+  #setMac(): boolean {
+    if (this.#bus.withFeature(VIRTIO_NET_F_CTRL_MAC_ADDR)) {
+      if (!this.running && !this.#controlEarly) return true; // with the next `up`
+      this.#ctrl?.copyIn(CTRL_DATA, this.mac, 0, ETHER_ADDR_LEN);
+      return this.#command(VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, ETHER_ADDR_LEN);
+    }
+    if (this.#bus.modern) return false; // its configuration is read-only. §5.1.4.2
+    this.#bus.writeDeviceConfig(CONFIG.mac0.at, this.mac);
+    return true;
+  }
+
+  /** One command with the data that lie in the control memory; waits for the answer. @returns whether it was VIRTIO_NET_OK */
+  #command(cls: number, command: number, dataLen: number): boolean {
+    const { ctrlvq: vq } = this;
+    const ctrl = this.#ctrl;
+    if (vq === null || ctrl === null || this.#ctrlLost || this.#ctrlBusy) return false;
+    ctrl.write8(CTRL_HDR, cls);
+    ctrl.write8(CTRL_HDR + 1, command);
+    ctrl.write8(CTRL_ACK, 0xff);
+    ctrl.sync(0, CTRL_BYTES, "prewrite");
+    const { paddr, len } = this.#ctrlSegments;
+    paddr[0] = ctrl.paddr + CTRL_HDR;
+    len[0] = CTRL_HDR_LEN;
+    paddr[1] = ctrl.paddr + CTRL_DATA;
+    len[1] = dataLen;
+    paddr[2] = ctrl.paddr + CTRL_ACK;
+    len[2] = 1;
+    if (vq.enqueue(0, this.#ctrlSegments, 2, 1) !== VQ_OK) return false;
+    this.#ctrlBusy = true;
+    const epoch = this.#epoch;
+    vq.notify();
+    let polls = 0;
+    while (epoch === this.#epoch && vq.dequeue() < 0 && polls++ < CTRL_POLLS) this.#bus.machine.delay(CTRL_POLL_US);
+    this.#ctrlBusy = false;
+    if (epoch !== this.#epoch) return false; // the interface went down while we waited
+    if (polls > CTRL_POLLS) {
+      this.#ctrlLost = true;
+      this.#dev.log(`control command ${cls}/${command} was not answered`);
+      return false;
+    }
+    ctrl.sync(CTRL_ACK, 1, "postread");
+    return ctrl.read8(CTRL_ACK) === VIRTIO_NET_OK;
+  }
+}
+
+/** Makes the driver `vtnet`. */
+export const vtnetDriver = (options: VtnetOptions = {}): Driver<VirtioProbe, VirtioAttach, Vtnet> => ({
+  name: "vtnet",
+  bus: VIRTIO,
+  pnp: [{ deviceType: VIRTIO_ID_NET }],
+  probe: (view) =>
+    view.deviceType === VIRTIO_ID_NET ? { priority: BUS_PROBE_DEFAULT, desc: "VirtIO Networking Adapter" } : null,
+  attach: (dev) => new Vtnet(dev, options),
+  detach: (_dev, vtnet) => vtnet.detach(),
+  suspend: (_dev, vtnet) => vtnet.suspend(),
+  resume: (_dev, vtnet) => vtnet.resume(),
+  shutdown: (_dev, vtnet) => vtnet.suspend(),
+});
+
+export const vtnet = vtnetDriver();
