@@ -3,7 +3,15 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { V86 } from "v86";
 import { ConfigError } from "../../bytes/index.js";
-import type { AccessWidth, BarInfo, HostSeams, ResetKind, SavedState, Slot } from "../../contract/index.js";
+import type {
+  AccessCounters,
+  AccessWidth,
+  BarInfo,
+  HostSeams,
+  ResetKind,
+  SavedState,
+  Slot,
+} from "../../contract/index.js";
 import { attachV86, type V86Attachment } from "./index.js";
 import { reachCpu, type V86Cpu } from "./v86.js";
 
@@ -164,6 +172,9 @@ class TestSlot implements Slot {
     this.seams = null;
   }
   resample(): void {}
+  accessCounters(): AccessCounters {
+    throw new Error("nobody asks");
+  }
   save(): SavedState {
     return {};
   }
@@ -486,17 +497,48 @@ test("a doorbell is worked at the poll point, a control queue at once", async ()
 test("a card's timer fires at the poll point, and a sleeping CPU is polled in time for it", async () => {
   const emulator = await boot();
   const card = new TestSlot();
+  const cpu = reachCpu(emulator);
+  let wakes = 0;
+  cpu.stop_idling = () => {
+    wakes++;
+  };
   let ms = 1;
   attachV86(emulator, { cards: [{ slot: SLOT, card }], now: () => ms });
-  const cpu = reachCpu(emulator);
+  const poll = () => cpu.run_hardware_timers(false, performance.now());
   let fired = 0;
-  const timer = card.seams!.clock.timer(() => fired++);
-  timer.arm(card.seams!.clock.now() + 250_000);
-  assert.is(cpu.run_hardware_timers(false, performance.now()), 0.25);
+  const { clock, work } = card.seams!;
+  const timer = clock.timer(() => fired++);
+  assert.ok(poll() > 0.5); // v86's own timers leave it that long
+  timer.arm(clock.now() + 250_000);
+  assert.is(wakes, 1);
+  assert.is(poll(), 0.25);
+  timer.arm(clock.now() + 300_000);
+  assert.is(wakes, 1); // it is awake before that
+  timer.arm(clock.now() + 250_000);
   assert.is(fired, 0);
   ms = 1.25;
-  cpu.run_hardware_timers(false, performance.now());
+  poll();
   assert.is(fired, 1);
+  work.request(0);
+  assert.is(wakes, 2);
+  await emulator.destroy();
+});
+
+test("work that the budget left over keeps the CPU from sleeping", async () => {
+  const { emulator, cpu, card } = await rig();
+  let left = 3000;
+  card.seams!.work.bind({
+    runQueue: (_queue, budget) => {
+      const done = Math.min(left, budget);
+      left -= done;
+      return done;
+    },
+  });
+  card.seams!.work.request(0);
+  assert.is(cpu.run_hardware_timers(false, performance.now()), 0);
+  assert.ok(left > 0 && left < 3000);
+  while (left > 0) cpu.run_hardware_timers(false, performance.now());
+  assert.ok(cpu.run_hardware_timers(false, performance.now()) > 0);
   await emulator.destroy();
 });
 
@@ -646,6 +688,15 @@ test("a slot that is taken or does not exist is refused, and a failing card leav
   assert.is(
     codeOf(() => attachV86(emulator, { cards: twice })),
     "slot-taken",
+  );
+  const messenger = new TestSlot();
+  messenger.config.set([0x10], 0x06); // a capability list: power management, then MSI-X
+  messenger.config.set([0x40], 0x34);
+  messenger.config.set([0x01, 0x50], 0x40);
+  messenger.config.set([0x11, 0x00], 0x50);
+  assert.is(
+    codeOf(() => attachV86(emulator, { cards: [{ slot: SLOT, card: messenger }] })),
+    "message-interrupts",
   );
   const failing = new TestSlot();
   failing.connect = () => {

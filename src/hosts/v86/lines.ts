@@ -1,5 +1,6 @@
 import type { HostInterrupts } from "../../contract/index.js";
-import { PIIX_PIRQC, PIIX_PIRQC_DISABLE, PIIX_PIRQC_LEGAL } from "../../spec/pci.js";
+import { type IntxLine, PirqRouter, pirqOf } from "../../machine/index.js";
+import { PIIX_PIRQC, PIIX_PIRQC_DISABLE } from "../../spec/pci.js";
 import type { MemoryAccess } from "./bar-map.js";
 import { override, type V86Cpu } from "./v86.js";
 
@@ -16,22 +17,18 @@ const CASCADE = 1 << 2;
 
 /** The interrupt pin of one function. */
 class Pin implements HostInterrupts {
-  readonly #lines: Lines;
-  readonly #pirq: number;
-  #level = false;
+  readonly #line: IntxLine;
 
-  constructor(lines: Lines, pirq: number) {
-    this.#lines = lines;
-    this.#pirq = pirq;
+  constructor(line: IntxLine) {
+    this.#line = line;
   }
 
+  /** A level that stays up interrupts again by itself: SeaBIOS makes the interrupts of PCI level triggered. */
   setIntx(level: boolean): void {
-    if (level === this.#level) return; // a level that stays up interrupts again by itself: SeaBIOS sets ELCR
-    this.#level = level;
-    this.#lines.pull(this.#pirq, level ? 1 : -1);
+    this.#line.set(level);
   }
 
-  /** v86 has no path for messages; `attachV86` takes no card that could send one. */
+  /** v86 has no way in for messages. */
   message(): void {}
 }
 
@@ -44,11 +41,12 @@ class Pin implements HostInterrupts {
  */
 export class Lines implements MemoryAccess {
   readonly #cpu: V86Cpu;
-  readonly #pulls = new Uint8Array(4); // functions of ours that pull each PIRQ
+  readonly #router: PirqRouter;
   readonly #builtInIrq = new Uint8Array(0x100).fill(0xff); // by devfn: the interrupt that a function of v86 pulls
   readonly #builtIns = new Uint8Array(0x100); // by interrupt: how many functions of v86 pull it
   readonly #restore: readonly (() => void)[];
-  #driven = 0; // interrupts that we pull, as a mask
+  #wanted = 0; // interrupts that our functions pull, as a mask
+  #driven = 0; // those of them that v86 was told
   #accesses = 0; // depth of memory accesses of the guest
   #due = false;
   #cascadeStuck = false; // at the last poll
@@ -59,6 +57,13 @@ export class Lines implements MemoryAccess {
   constructor(cpu: V86Cpu) {
     this.#cpu = cpu;
     const { pci } = cpu.devices;
+    this.#router = new PirqRouter(
+      (pirq) => pci.isa_bridge_space8[PIIX_PIRQC + pirq]!,
+      (levels) => {
+        this.#wanted = levels;
+        this.#settle();
+      },
+    );
     const { raise_irq: raise, lower_irq: lower } = pci;
     this.#restore = [
       override(pci, "raise_irq", (devfn) => {
@@ -74,12 +79,12 @@ export class Lines implements MemoryAccess {
 
   /** @param slot 0 … 31; @param pin as in the header: 1 for INTA */
   pin(slot: number, pin: number): HostInterrupts {
-    return new Pin(this, pirqOf(slot, pin));
+    return new Pin(this.#router.line(pirqOf(slot, pin - 1)));
   }
 
-  pull(pirq: number, change: 1 | -1): void {
-    this.#pulls[pirq]! += change;
-    this.settle();
+  /** After something that may have been a write to a route register. */
+  routesChanged(): void {
+    this.#router.update();
   }
 
   begin(): void {
@@ -90,42 +95,30 @@ export class Lines implements MemoryAccess {
     this.#accesses--;
   }
 
-  /** Brings v86's lines to what our functions and the routes ask for, or notes that it must be done at the next poll. */
-  settle(): void {
-    if (this.#accesses !== 0) {
-      this.#pollSoon();
-      return;
-    }
-    this.#due = false;
-    const wanted = this.#wanted();
-    for (let changed = wanted ^ this.#driven; changed !== 0; changed &= changed - 1) {
-      const irq = 31 - Math.clz32(changed & -changed);
-      this.#driven ^= 1 << irq;
-      if ((wanted & (1 << irq)) !== 0) this.#cpu.device_raise_irq(irq);
-      else if (this.#builtIns[irq] === 0) this.#cpu.device_lower_irq(irq);
-    }
-  }
-
   /** At v86's poll point, where anything may be done. */
   poll(): void {
-    this.settle();
+    this.#router.update();
     this.#repairCascade();
   }
 
-  /** Lets go of every line. */
+  /** Gives v86's methods back; the functions have let go of their lines by now. */
   detach(): void {
-    this.#pulls.fill(0);
-    this.settle();
     for (const restore of this.#restore) restore();
   }
 
-  #wanted(): number {
-    let irqs = 0;
-    for (let pirq = 0; pirq < 4; pirq++) {
-      const route = this.#cpu.devices.pci.isa_bridge_space8[PIIX_PIRQC + pirq]!;
-      if (this.#pulls[pirq] !== 0 && route < PIIX_PIRQC_DISABLE) irqs |= 1 << (route & 0xf);
+  /** Brings v86's lines to what is wanted, or has it done at the next poll. */
+  #settle(): void {
+    if (this.#accesses !== 0) {
+      if (this.#wanted !== this.#driven) this.#pollSoon();
+      return;
     }
-    return irqs & PIIX_PIRQC_LEGAL;
+    this.#due = false;
+    for (let changed = this.#wanted ^ this.#driven; changed !== 0; changed &= changed - 1) {
+      const irq = 31 - Math.clz32(changed & -changed);
+      this.#driven ^= 1 << irq;
+      if ((this.#wanted & (1 << irq)) !== 0) this.#cpu.device_raise_irq(irq);
+      else if (this.#builtIns[irq] === 0) this.#cpu.device_lower_irq(irq);
+    }
   }
 
   #pollSoon(): void {
@@ -141,7 +134,7 @@ export class Lines implements MemoryAccess {
   #noteBuiltIn(devfn: number, level: boolean): number {
     const pci = this.#cpu.devices.pci;
     const pin = ((pci.device_spaces[devfn]?.[15] ?? 0) >> 8) & 0xff;
-    const irq = pci.isa_bridge_space8[PIIX_PIRQC + pirqOf(devfn >> 3, pin)]!;
+    const irq = pci.isa_bridge_space8[PIIX_PIRQC + pirqOf(devfn >> 3, pin - 1)]!;
     const before = this.#builtInIrq[devfn]!;
     if (before !== 0xff) this.#builtIns[before]!--;
     if (level) this.#builtIns[irq]!++;
@@ -175,6 +168,3 @@ export class Lines implements MemoryAccess {
     }
   }
 }
-
-/** PIIX3: which of PIRQA … PIRQD a pin of a slot on bus 0 pulls. */
-const pirqOf = (slot: number, pin: number): number => (pin - 1 + slot - 1) & 3;
