@@ -1,0 +1,365 @@
+/** A host, a raw driver and a small device type for this room's own tests; not exported from the room. */
+import { StateReader, WindowedMemory } from "../bytes/index.js";
+import type {
+  Clock,
+  Diagnostic,
+  HostInterrupts,
+  HostSeams,
+  QueueRunner,
+  SavedState,
+  Slot,
+  Work,
+} from "../contract/index.js";
+import { DescriptorChain } from "./descriptor-chain.js";
+import type { QueueDeclaration, VirtioBus, VirtioDevice } from "./device.js";
+import { FeatureSet } from "./features.js";
+
+const GUARD = 256;
+const GUARD_BYTE = 0xa5;
+
+class TestWork implements Work {
+  /** keep requests until `poll` */
+  deferred = false;
+  readonly marks = new Set<number>();
+  #runner: QueueRunner | null = null;
+
+  bind(runner: QueueRunner): void {
+    this.#runner = runner;
+  }
+  request(queue: number): void {
+    if (this.deferred) this.marks.add(queue);
+    else this.runNow(queue);
+  }
+  runNow(queue: number): void {
+    for (let turns = 0; turns < 100 && (this.#runner?.runQueue(queue, 512) ?? 0) >= 512; turns++);
+  }
+  clear(): void {
+    this.marks.clear();
+  }
+  poll(): void {
+    const marks = [...this.marks];
+    this.marks.clear();
+    for (const queue of marks) this.runNow(queue);
+  }
+}
+
+const NO_CLOCK: Clock = {
+  now: () => 0,
+  timer: () => ({ deadline: Number.POSITIVE_INFINITY, arm() {}, cancel() {}, [Symbol.dispose]() {} }),
+};
+
+/** RAM in windows with guard bytes around each, interrupts that are written down, work at once. */
+export class TestHost implements HostSeams {
+  readonly memory: WindowedMemory;
+  readonly interrupts: HostInterrupts;
+  readonly clock = NO_CLOCK;
+  readonly work = new TestWork();
+  readonly strictness = "lenient";
+  readonly report: (diagnostic: Diagnostic) => void;
+  readonly reports: string[] = [];
+  readonly written: [start: number, end: number][] = [];
+  /** level of INTx, and how often it rose */
+  intx = false;
+  rises = 0;
+  readonly messages: { vector: number; address: number; data: number }[] = [];
+  readonly #backing: Uint8Array[];
+  readonly #windows: readonly { readonly base: number; readonly size: number }[];
+
+  constructor(windows: readonly { base: number; size: number }[] = [{ base: 0, size: 0x20_0000 }]) {
+    this.#windows = windows;
+    this.#backing = windows.map(({ size }) => new Uint8Array(size + 2 * GUARD).fill(GUARD_BYTE));
+    const options = windows.map(({ base, size }, i) => ({
+      base,
+      bytes: this.#backing[i]!.subarray(GUARD, GUARD + size).fill(0),
+    }));
+    this.memory = new WindowedMemory(options, (start, end) => this.written.push([start, end]));
+    this.interrupts = {
+      setIntx: (level) => {
+        if (level && !this.intx) this.rises++;
+        this.intx = level;
+      },
+      message: (vector, address, data) => this.messages.push({ vector, address, data }),
+    };
+    this.report = ({ code }) => this.reports.push(code);
+  }
+
+  /** Whether nothing was written beside the windows. */
+  guardsIntact(): boolean {
+    return this.#backing.every((bytes) =>
+      [bytes.subarray(0, GUARD), bytes.subarray(bytes.length - GUARD)].every((g) => g.every((b) => b === GUARD_BYTE)),
+    );
+  }
+
+  /** Tells of every write the device makes through the views of the windows, after it was made. */
+  watchViews(wrote: (address: number, width: number, value: number) => void): void {
+    for (const { base, view } of this.memory.windows) {
+      const set16 = view.setUint16.bind(view);
+      const set32 = view.setUint32.bind(view);
+      Object.assign(view, {
+        setUint16: (at: number, value: number, little?: boolean) => {
+          set16(at, value, little);
+          wrote(base + at, 2, value);
+        },
+        setUint32: (at: number, value: number, little?: boolean) => {
+          set32(at, value, little);
+          wrote(base + at, 4, value);
+        },
+      });
+    }
+  }
+
+  /** A byte of RAM by address. */
+  byte(address: number): number {
+    const [bytes, at] = this.#find(address);
+    return bytes[at]!;
+  }
+
+  setByte(address: number, value: number): void {
+    const [bytes, at] = this.#find(address);
+    bytes[at] = value;
+  }
+
+  bytesAt(address: number, length: number): number[] {
+    return Array.from({ length }, (_, i) => this.byte(address + i));
+  }
+
+  put(address: number, bytes: ArrayLike<number>): void {
+    for (let i = 0; i < bytes.length; i++) this.setByte(address + i, bytes[i]!);
+  }
+
+  get(address: number, width: number): number {
+    return this.bytesAt(address, width).reduceRight((value, byte) => value * 256 + byte, 0);
+  }
+
+  set(address: number, width: number, value: number): void {
+    for (let i = 0, rest = value; i < width; i++, rest = Math.floor(rest / 256)) this.setByte(address + i, rest % 256);
+  }
+
+  #find(address: number): [Uint8Array, number] {
+    const i = this.#windows.findIndex(({ base, size }) => address >= base && address < base + size);
+    if (i < 0) throw new RangeError(`test: no RAM at ${address}`);
+    return [this.#backing[i]!, GUARD + address - this.#windows[i]!.base];
+  }
+}
+
+/** A split ring written byte by byte with the offsets of VIRTIO 1.3 §2.7, none of which come from src/spec. */
+export class RawRing {
+  readonly host: TestHost;
+  readonly size: number;
+  readonly desc: number;
+  readonly avail: number;
+  readonly used: number;
+
+  constructor(host: TestHost, size: number, desc: number, avail = desc + 16 * size, used = avail + 4096) {
+    this.host = host;
+    this.size = size;
+    this.desc = desc;
+    this.avail = avail;
+    this.used = used;
+  }
+
+  /** Flags: 1 NEXT, 2 WRITE, 4 INDIRECT. @param table address of another table than the ring's */
+  describe(i: number, address: number, length: number, flags: number, next = 0, table = this.desc): void {
+    const at = table + 16 * i;
+    this.host.set(at, 8, address);
+    this.host.set(at + 8, 4, length);
+    this.host.set(at + 12, 2, flags);
+    this.host.set(at + 14, 2, next);
+  }
+
+  /** Makes a chain available. */
+  offer(head: number): void {
+    this.host.set(this.avail + 4 + 2 * (this.availIdx % this.size), 2, head);
+    this.availIdx = (this.availIdx + 1) & 0xffff;
+  }
+
+  get availIdx(): number {
+    return this.host.get(this.avail + 2, 2);
+  }
+  set availIdx(value: number) {
+    this.host.set(this.avail + 2, 2, value);
+  }
+  set availFlags(value: number) {
+    this.host.set(this.avail, 2, value);
+  }
+  set usedEvent(value: number) {
+    this.host.set(this.avail + 4 + 2 * this.size, 2, value);
+  }
+  get usedFlags(): number {
+    return this.host.get(this.used, 2);
+  }
+  get usedIdx(): number {
+    return this.host.get(this.used + 2, 2);
+  }
+  get availEvent(): number {
+    return this.host.get(this.used + 4 + 8 * this.size, 2);
+  }
+  /** [id, len] */
+  entry(i: number): [number, number] {
+    const at = this.used + 4 + 8 * (i % this.size);
+    return [this.host.get(at, 4), this.host.get(at + 4, 4)];
+  }
+}
+
+/** Raw accesses to a slot's legacy header, common configuration and configuration space. */
+export class RawDriver {
+  readonly slot: Slot;
+  readonly host: TestHost;
+
+  constructor(slot: Slot, host: TestHost) {
+    this.slot = slot;
+    this.host = host;
+    slot.connect(host);
+    slot.configWrite(0x04, 2, 0x0007); // I/O, memory, Bus Master
+  }
+
+  legacyRead(offset: number, width: 1 | 2 | 4): number {
+    return this.slot.barRead(0, offset, width);
+  }
+  legacyWrite(offset: number, width: 1 | 2 | 4, value: number): void {
+    this.slot.barWrite(0, offset, width, value);
+  }
+  read(offset: number, width: 1 | 2 | 4): number {
+    return this.slot.barRead(4, offset, width);
+  }
+  write(offset: number, width: 1 | 2 | 4, value: number): void {
+    this.slot.barWrite(4, offset, width, value);
+  }
+
+  /** Up to FEATURES_OK. @returns the status then */
+  negotiate(lo: number, hi: number): number {
+    this.write(0x14, 1, 0);
+    this.write(0x14, 1, 1);
+    this.write(0x14, 1, 3);
+    this.write(0x08, 4, 0);
+    this.write(0x0c, 4, lo);
+    this.write(0x08, 4, 1);
+    this.write(0x0c, 4, hi);
+    this.write(0x14, 1, 0x0b);
+    return this.read(0x14, 1);
+  }
+
+  /** Sets a queue up through the common configuration. */
+  queue(index: number, ring: RawRing): void {
+    this.write(0x16, 2, index);
+    this.write(0x18, 2, ring.size);
+    for (const [at, address] of [
+      [0x20, ring.desc],
+      [0x28, ring.avail],
+      [0x30, ring.used],
+    ] as const) {
+      this.write(at, 4, address % 2 ** 32);
+      this.write(at + 4, 4, Math.floor(address / 2 ** 32));
+    }
+    this.write(0x1c, 2, 1);
+  }
+
+  driverOk(): void {
+    this.write(0x14, 1, 0x0f);
+  }
+
+  notify(queue: number): void {
+    this.write(0x3000 + 4 * queue, 2, queue);
+  }
+
+  /** Sets a queue up through the legacy header; the ring must be laid out as §2.7.2 says. */
+  legacyQueue(index: number, ring: RawRing): void {
+    this.legacyWrite(0x0e, 2, index);
+    this.legacyWrite(0x08, 4, ring.desc / 4096);
+  }
+}
+
+/** What a toy device saw of a chain. */
+export interface Seen {
+  readonly head: number;
+  readonly readable: readonly number[];
+  readonly writable: number;
+}
+
+/**
+ * A device type that has nothing to do with networks: queue 0 is answered with as many bytes of 0x5A as there is room
+ * for, queue 1 keeps its chains until told, queue 2 is a control queue that echoes.
+ */
+export class ToyDevice implements VirtioDevice {
+  readonly name = "toy";
+  readonly id: number;
+  readonly classCode = 0x00_ff_00;
+  readonly features = FeatureSet.of(0, 5);
+  readonly legacyFeatures = FeatureSet.of(5);
+  readonly queues: readonly QueueDeclaration[];
+  readonly configLength = 6;
+  readonly config = Uint8Array.of(0x11, 0x22, 0x33, 0x44, 0x55, 0x66);
+  readonly seen: Seen[] = [];
+  accepted: FeatureSet = FeatureSet.NONE;
+  starts = 0;
+  resets = 0;
+  /** called for each chain of queue 0, before it is given back */
+  onChain: () => void = () => {};
+  /** chains of queue 1 are kept */
+  keep = true;
+  bus: VirtioBus | null = null;
+  readonly chain = new DescriptorChain();
+
+  constructor(sizes: readonly number[] = [16, 16, 4], id = 4) {
+    this.id = id;
+    this.queues = sizes.map((size, i) => ({ name: `q${i}`, size, control: i === 2 }));
+  }
+  queueCount(): number {
+    return this.queues.length;
+  }
+  readConfig(offset: number): number {
+    return this.config[offset]!;
+  }
+  writeConfig(offset: number, value: number): void {
+    this.config[offset] = value;
+  }
+  connect(bus: VirtioBus): void {
+    this.bus = bus;
+  }
+  disconnect(): void {
+    this.bus = null;
+  }
+  featuresAccepted(accepted: FeatureSet): void {
+    this.accepted = accepted;
+  }
+  driverOk(): void {
+    this.starts++;
+  }
+  reset(): void {
+    this.resets++;
+  }
+
+  runQueue(index: number, budget: number): number {
+    const { bus, chain } = this;
+    if (bus === null || (index === 1 && this.keep)) return 0;
+    const queue = bus.queue(index);
+    let used = 0;
+    do {
+      while (used < budget) {
+        chain.clear();
+        if (!queue.take(chain)) break;
+        used += chain.descriptors;
+        const { readable, writable } = chain;
+        const bytes = new Uint8Array(Math.min(readable.total, 4096));
+        readable.copyOut(bus.seams.dma, 0, bytes.length, bytes, 0);
+        const head = chain.heads[0]!;
+        this.seen.push({ head, readable: [...bytes], writable: writable.total });
+        const answer = new Uint8Array(Math.min(writable.total, 0x1_0000)).fill(0x5a);
+        writable.copyIn(bus.seams.dma, 0, answer.length, answer, 0);
+        this.onChain();
+        queue.push(head, answer.length);
+      }
+      queue.publish();
+    } while (used < budget && queue.broken === null && queue.rearm());
+    bus.usedBuffers(queue);
+    return used;
+  }
+
+  save(): SavedState {
+    return { version: 1, config: Uint8Array.from(this.config) };
+  }
+  loader(state: StateReader): () => void {
+    const config = Uint8Array.from(new StateReader(state.raw, state.path, 1).bytes("config", 6));
+    return () => this.config.set(config);
+  }
+}
