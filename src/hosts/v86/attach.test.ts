@@ -3,64 +3,36 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { V86 } from "v86";
 import { ConfigError } from "../../bytes/index.js";
-import type {
-  AccessCounters,
-  AccessWidth,
-  BarInfo,
-  HostSeams,
-  ResetKind,
-  SavedState,
-  Slot,
-} from "../../contract/index.js";
 import { attachV86, type V86Attachment } from "./index.js";
+import {
+  bios,
+  CODE,
+  IO,
+  in8,
+  in16,
+  in32,
+  le,
+  MAILBOX,
+  MEMORY,
+  out8,
+  out16,
+  out32,
+  RESULT_END,
+  RESULTS,
+  RET,
+  read8,
+  read16,
+  read32,
+  SECOND,
+  STORE,
+  TestSlot,
+  write8,
+  write16,
+  write32,
+} from "./testing.js";
 import { reachCpu, type V86Cpu } from "./v86.js";
 
 // All of this runs in v86 itself, as npm delivers it: a copy of v86 made for tests would prove what we believe of it.
-
-// ---- a guest of a few bytes: a BIOS that goes to flat protected mode and then calls what is put at CODE
-
-const BIOS_SIZE = 0x20000;
-const CODE = 0x8000;
-const MAILBOX = 0x500; // address to call; 0 when done
-const RESULT_END = 0x504; // where the results end
-const RESULTS = 0x1000;
-
-const le = (value: number, bytes: number): number[] =>
-  Array.from({ length: bytes }, (_, i) => (value >>> (8 * i)) & 0xff);
-const RET = 0xc3;
-const STORE = 0xab; // stosd: the next result
-const edx = (port: number): number[] => [0x66, 0xba, ...le(port, 2)];
-
-const out8 = (port: number, value: number) => [0xb0, value, ...edx(port), 0xee];
-const out16 = (port: number, value: number) => [0x66, 0xb8, ...le(value, 2), ...edx(port), 0x66, 0xef];
-const out32 = (port: number, value: number) => [0xb8, ...le(value, 4), ...edx(port), 0xef];
-const in8 = (port: number) => [0x31, 0xc0, ...edx(port), 0xec, STORE];
-const in16 = (port: number) => [0x31, 0xc0, ...edx(port), 0x66, 0xed, STORE];
-const in32 = (port: number) => [...edx(port), 0xed, STORE];
-const write8 = (address: number, value: number) => [0xc6, 0x05, ...le(address, 4), value];
-const write16 = (address: number, value: number) => [0x66, 0xc7, 0x05, ...le(address, 4), ...le(value, 2)];
-const write32 = (address: number, value: number) => [0xc7, 0x05, ...le(address, 4), ...le(value, 4)];
-const read8 = (address: number) => [0x0f, 0xb6, 0x05, ...le(address, 4), STORE];
-const read16 = (address: number) => [0x0f, 0xb7, 0x05, ...le(address, 4), STORE];
-const read32 = (address: number) => [0xa1, ...le(address, 4), STORE];
-
-function bios(): ArrayBuffer {
-  const rom = new Uint8Array(BIOS_SIZE);
-  const put = (at: number, bytes: number[]) => rom.set(bytes, at - 0xe0000);
-  put(0xffff0, [0xe9, ...le(0x0000 - 0xfff3, 2)]);
-  put(0xf0000, [0xfa, 0x66, 0x2e, 0x0f, 0x01, 0x16, ...le(0x70, 2)]); // cli; lgdt cs:[70h]
-  put(0xf0008, [0x0f, 0x20, 0xc0, 0x0c, 0x01, 0x0f, 0x22, 0xc0]); // cr0 |= PE
-  put(0xf0010, [0x66, 0xea, ...le(0xf0100, 4), ...le(8, 2)]);
-  put(0xf0070, [...le(23, 2), ...le(0xf0080, 4)]);
-  put(0xf0088, [...le(0xffff, 4), 0x00, 0x9a, 0xcf, 0x00, ...le(0xffff, 4), 0x00, 0x92, 0xcf, 0x00]);
-  put(0xf0100, [0x66, 0xb8, 0x10, 0x00, 0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xd0, 0xbc, ...le(0x7000, 4)]);
-  // wait: mov eax,[MAILBOX]; test eax,eax; jz wait; mov edi,RESULTS; call eax; mov [RESULT_END],edi; mov [MAILBOX],0; jmp wait
-  put(0xf0120 - 0x11, [0xeb, 0x0f]); // from the end of the segment set-up to 0xf0120
-  put(0xf0120, [0xa1, ...le(MAILBOX, 4), 0x85, 0xc0, 0x74, 0xf7]);
-  put(0xf0129, [0xbf, ...le(RESULTS, 4), 0xff, 0xd0, 0x89, 0x3d, ...le(RESULT_END, 4)]);
-  put(0xf0136, [0xc7, 0x05, ...le(MAILBOX, 4), ...le(0, 4), 0xeb, 0xde]);
-  return rom.buffer;
-}
 
 const OPTIONS = {
   wasm_path: createRequire(import.meta.url).resolve("v86/build/v86.wasm"),
@@ -98,97 +70,6 @@ async function run(emulator: V86, code: number[]): Promise<number[]> {
   for (let at = RESULTS; at < view.getUint32(RESULT_END, true); at += 4) results.push(view.getUint32(at, true));
   return results;
 }
-
-// ---- a card that does what a test tells it
-
-const IO = 0;
-const MEMORY = 1;
-const SECOND = 2;
-
-class TestSlot implements Slot {
-  readonly name = "test-card";
-  readonly bars: readonly BarInfo[] = [
-    { index: IO, kind: "io", size: 32, prefetchable: false },
-    { index: MEMORY, kind: "mem32", size: 0x100, prefetchable: false },
-    { index: SECOND, kind: "mem32", size: 0x100, prefetchable: false },
-  ];
-  readonly config = new Uint8Array(0x100);
-  readonly registers = [new Uint8Array(32), new Uint8Array(0x100), new Uint8Array(0x100)];
-  /** such as `1 w2 10 beef`: BAR, access and width, offset, value; all but the offset's radix as a reader expects */
-  readonly log: string[] = [];
-  readonly resets: ResetKind[] = [];
-  onWrite: (bar: number, offset: number, value: number) => void = () => {};
-  seams: HostSeams | null = null;
-  readonly #bases = [-1, -1, -1];
-  #moved: (() => void) | null = null;
-
-  constructor() {
-    this.config.set([0xec, 0x10, 0x69, 0x81]);
-    this.config[0x3d] = 1;
-  }
-  /** what the guest does by writing a BAR */
-  move(bar: number, base: number): void {
-    this.#bases[bar] = base;
-    this.#moved?.();
-  }
-  configRead(offset: number, width: AccessWidth): number {
-    return load(this.config, offset, width);
-  }
-  configWrite(offset: number, width: AccessWidth, value: number): void {
-    this.log.push(`config w${width} ${offset.toString(16)} ${value.toString(16)}`);
-    store(this.config, offset, width, value);
-  }
-  barRead(bar: number, offset: number, width: AccessWidth): number {
-    this.log.push(`${bar} r${width} ${offset.toString(16)}`);
-    return load(this.registers[bar]!, offset, width);
-  }
-  barWrite(bar: number, offset: number, width: AccessWidth, value: number): void {
-    this.log.push(`${bar} w${width} ${offset.toString(16)} ${value.toString(16)}`);
-    store(this.registers[bar]!, offset, width, value);
-    this.onWrite(bar, offset, value);
-  }
-  barBase(bar: number): number {
-    return this.#bases[bar]!;
-  }
-  onBarsChanged(listener: () => void): Disposable {
-    this.#moved = listener;
-    return {
-      [Symbol.dispose]: () => {
-        this.#moved = null;
-      },
-    };
-  }
-  reset(kind: ResetKind): void {
-    this.resets.push(kind);
-    this.#bases.fill(-1);
-    this.seams?.interrupts.setIntx(false);
-    this.#moved?.();
-  }
-  connect(seams: HostSeams): void {
-    this.seams = seams;
-  }
-  disconnect(): void {
-    this.seams?.interrupts.setIntx(false);
-    this.seams = null;
-  }
-  resample(): void {}
-  accessCounters(): AccessCounters {
-    throw new Error("nobody asks");
-  }
-  save(): SavedState {
-    return {};
-  }
-  load(): void {}
-}
-
-const load = (bytes: Uint8Array, at: number, width: AccessWidth): number => {
-  let value = 0;
-  for (let i = width - 1; i >= 0; i--) value = value * 0x100 + bytes[at + i]!;
-  return value;
-};
-const store = (bytes: Uint8Array, at: number, width: AccessWidth, value: number): void => {
-  for (let i = 0; i < width; i++) bytes[at + i] = (value >>> (8 * i)) & 0xff;
-};
 
 /** A machine with one card of ours in slot 15, its BARs where SeaBIOS would put them. */
 async function rig(): Promise<{ emulator: V86; cpu: V86Cpu; card: TestSlot; attachment: V86Attachment }> {
@@ -588,7 +469,7 @@ test("PCI-147 DMA writes tell the translator: overwritten code runs as it reads 
 test("PCI-191 a reboot of the emulator resets our functions", async () => {
   const { emulator, card } = await rig();
   card.move(SECOND, 0xfeb0_0000);
-  await run(emulator, out8(0xcf9, 0x02));
+  await run(emulator, [...out32(CF8, OURS), ...out8(0xcf9, 0x02)]);
   await emulator.run();
   // The guest reboots in the middle of its code and waits in its BIOS again.
   const cpu = reachCpu(emulator);

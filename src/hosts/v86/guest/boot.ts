@@ -92,7 +92,7 @@ export class Guest {
   /** The last lines of the serial port, for messages. */
   get tail(): string {
     const text = this.#transcript.replaceAll("\r", "").replaceAll(RECORD_SEPARATOR, "#").trimEnd();
-    return text.split("\n").slice(-TAIL_LINES).join("\n");
+    return text.split("\n").slice(-TAIL_LINES).join("\n") || "(none)";
   }
 
   /**
