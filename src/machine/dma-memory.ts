@@ -21,8 +21,7 @@ export interface DmaArea {
  * the bytes, so that `sync` has nothing to do.
  */
 export class DmaMemory implements GuestDma {
-  /** the RAM behind it; replaced when the bus goes over to another machine */
-  memory: GuestMemory;
+  #memory: GuestMemory;
   readonly #area: DmaArea | null;
   #blocks: Block[] = []; // ascending
   #window: MemoryWindow | null = null; // the last one used
@@ -30,8 +29,18 @@ export class DmaMemory implements GuestDma {
 
   /** @param area default: all RAM from 1 MiB up, or all of it but its first page where it is smaller */
   constructor(memory: GuestMemory, area: DmaArea | null = null) {
-    this.memory = memory;
+    this.#memory = memory;
     this.#area = area;
+  }
+
+  /** the RAM behind it; replaced when the bus goes over to another machine */
+  get memory(): GuestMemory {
+    return this.#memory;
+  }
+
+  set memory(memory: GuestMemory) {
+    this.#memory = memory;
+    this.#window = null; // the generations of two memories say nothing about each other
   }
 
   alloc(bytes: number, align: number, below: number): number {
@@ -116,16 +125,16 @@ export class DmaMemory implements GuestDma {
 
   #find(address: number, length: number): MemoryWindow | null {
     let w = this.#window;
-    if (w === null || this.#seen !== this.memory.generation || address < w.base || address >= w.base + w.size) {
-      this.#seen = this.memory.generation;
-      this.#window = w = windowAt(this.memory.windows, address) ?? null;
+    if (w === null || this.#seen !== this.#memory.generation || address < w.base || address >= w.base + w.size) {
+      this.#seen = this.#memory.generation;
+      this.#window = w = windowAt(this.#memory.windows, address) ?? null;
     }
     return w !== null && address + length <= w.base + w.size ? w : null;
   }
 
   #areas(): DmaArea[] {
     const clip = (from: number, to: number) =>
-      this.memory.windows
+      this.#memory.windows
         .filter(({ readable, writable }) => readable && writable)
         .map(({ base, size }) => ({ start: Math.max(base, from), end: Math.min(base + size, to) }))
         .filter(({ start, end }) => start < end);

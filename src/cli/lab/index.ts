@@ -1,0 +1,136 @@
+import { closeSync, openSync, statSync } from "node:fs";
+import { VirtualClock } from "../../machine/index.js";
+import { connect } from "../../net/index.js";
+import { parse, parseSize, parseUint32, UsageError } from "../args.js";
+import { lspciText } from "../lspci.js";
+import { NICS, type NicName, nicName } from "../registry.js";
+import { PcapFile } from "./pcap-file.js";
+import { Progress } from "./progress.js";
+import { ifconfigText, table } from "./report.js";
+import { type Job, type Row, runTransfer } from "./run.js";
+import { TransferError } from "./transfer.js";
+import { World } from "./world.js";
+
+const HELP = `usage: barwire lab [options]
+
+Builds a machine with a Realtek RTL8169SB and a virtio-net card and a peer for each, probes it as a BSD kernel does,
+and sends a stream through each card in each direction, as the scp of 2011 did; SHA-256 of what arrived is compared.
+
+  --nic NAME     only this card: ${Object.keys(NICS).join(", ")}; may be given more than once
+  --size SIZE    bytes a transfer, K, M, G (or KB, MB, GB) are binary; default 200MB
+  --file PATH    send this file; with --size, its first SIZE bytes
+  --seed N       of the generator that makes the bytes, 0 … 4294967295; default 2011
+  --pcap PATH    record all frames, as pcapng
+  --json         print data
+  --help         print this`;
+
+const DEFAULT_SIZE = "200MB";
+const DEFAULT_SEED = 2011;
+
+interface Options {
+  readonly nics: readonly NicName[];
+  readonly job: Job;
+  readonly pcap: string | undefined;
+  readonly json: boolean;
+}
+
+const reason = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+/** The size of a readable file that is not empty. @throws UsageError */
+const fileSize = (path: string): number => {
+  try {
+    closeSync(openSync(path, "r"));
+    const stat = statSync(path);
+    if (!stat.isFile()) throw new UsageError(`file "${path}": not a regular file`);
+    if (stat.size === 0) throw new UsageError(`file "${path}": empty`);
+    return stat.size;
+  } catch (error) {
+    throw error instanceof UsageError ? error : new UsageError(`file "${path}": ${reason(error)}`);
+  }
+};
+
+const options = (args: string[]): Options | "help" => {
+  const { values } = parse({
+    args,
+    options: {
+      nic: { type: "string", multiple: true },
+      size: { type: "string" },
+      file: { type: "string" },
+      seed: { type: "string" },
+      pcap: { type: "string" },
+      json: { type: "boolean", default: false },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help === true) return "help";
+  const nics = values.nic === undefined ? (Object.keys(NICS) as NicName[]) : [...new Set(values.nic.map(nicName))];
+  const seed = values.seed === undefined ? DEFAULT_SEED : parseUint32("seed", values.seed);
+  const available = values.file === undefined ? undefined : fileSize(values.file);
+  const size = values.size === undefined && available !== undefined ? available : parseSize(values.size ?? DEFAULT_SIZE);
+  if (available !== undefined && size > available)
+    throw new UsageError(`size "${values.size}": file "${values.file}" has ${available} bytes only`);
+  const job: Job = { size, seed, ...(values.file === undefined ? {} : { file: values.file }) };
+  return { nics, job, pcap: values.pcap, json: values.json === true };
+};
+
+const megabytes = (bytes: number): string => {
+  const mb = bytes / 2 ** 20;
+  return mb >= 1 ? `${Number(mb.toFixed(1))}MB` : `${bytes}B`;
+};
+
+/** One line for each transfer, as scp prints them. */
+const scpLine = (row: Row): string => {
+  const seconds = Math.round(row.seconds);
+  const time = `${String(Math.floor(seconds / 60)).padStart(2, "0")}:${String(seconds % 60).padStart(2, "0")}`;
+  const what = `${row.card} ${row.direction}`.padEnd(14);
+  return `${what} 100% ${megabytes(row.bytes).padStart(7)} ${row.mbPerSecond.toFixed(1).padStart(7)}MB/s   ${time}`;
+};
+
+/** Runs the lab and prints what it saw. @returns the exit status: 1 when a digest differs or a driver erred */
+export const lab = (args: string[]): number => {
+  const chosen = options(args);
+  if (chosen === "help") {
+    console.log(HELP);
+    return 0;
+  }
+  const { nics, job, json } = chosen;
+  const clock = new VirtualClock();
+  const pcap = chosen.pcap === undefined ? null : new PcapFile(chosen.pcap, clock);
+  try {
+    const world = new World(clock, (name, card, peer) => {
+      if (pcap !== null && nics.includes(name)) pcap.connect(name, card, peer);
+      else connect(card.net, peer.net);
+    });
+    if (!json) {
+      console.log(lspciText(world.guest.machine, { verbose: 0, names: "names" }));
+      console.log(`${world.guest.lines.join("\n")}\n`);
+      console.log(`${world.cards.map((card, i) => ifconfigText(card.station, i + 1)).join("\n")}\n`);
+    }
+    const rows: Row[] = [];
+    for (const card of world.cards.filter(({ name }) => nics.includes(name)))
+      for (const direction of ["out", "in"] as const) {
+        const bar = new Progress(process.stdout, `${card.name}0 ${direction}`, job.size);
+        try {
+          rows.push(runTransfer(world, card, direction, job, json ? () => {} : (bytes) => bar.show(bytes)));
+        } finally {
+          bar.end();
+        }
+        if (!json) console.log(scpLine(rows.at(-1)!));
+      }
+    pcap?.[Symbol.dispose]();
+    const recorded = pcap === null ? {} : { pcap: { file: pcap.path, packets: pcap.packets } };
+    if (json) console.log(JSON.stringify({ ...job, rows, diagnostics: world.diagnostics, ...recorded }, null, 1));
+    else {
+      console.log(`\n${table(rows)}`);
+      if (pcap !== null) console.log(`\n${pcap.packets} packets in ${pcap.path}`);
+      for (const d of world.diagnostics) console.log(`${d.source}: ${d.code} (0x${d.value.toString(16)})`);
+    }
+    return rows.every((row) => row.equal) && world.diagnostics.length === 0 ? 0 : 1;
+  } catch (error) {
+    if (!(error instanceof TransferError)) throw error;
+    console.error(`barwire: ${error.message}`);
+    return 1;
+  } finally {
+    pcap?.[Symbol.dispose]();
+  }
+};
