@@ -1,4 +1,4 @@
-import { ETHER_MIN_LEN, type StateReader } from "../../src/bytes/index.js";
+import { ETHER_MIN_LEN, StateError, type StateReader } from "../../src/bytes/index.js";
 import type { DmaDoor, SavedState, Verdict } from "../../src/contract/index.js";
 import { bits } from "../../src/regs/index.js";
 import { RTL8169, RTL8169_DESC_SIZE, RTL8169_MAX_DESCS, RTL8169_TX_OPTS1 } from "../../src/spec/rtl8169.js";
@@ -246,7 +246,8 @@ export class TxRing {
     const command = state.integer("command", -(2 ** 31), 2 ** 31 - 1);
     const spoilt = state.boolean("spoilt");
     const stalled = state.boolean("stalled");
-    if (stage.length > STAGE_SIZE) state.bytes("stage", STAGE_SIZE);
+    if (stage.length > STAGE_SIZE || (!open && stage.length > 0))
+      throw new StateError(`${state.path}.stage`, `${stage.length} bytes of ${open ? "an" : "no"} open packet`);
     return () => {
       this.#index = index;
       this.#left = left;
