@@ -102,11 +102,11 @@ export class MachineGuestBus implements GuestBus {
 
   /** A virtual clock goes from deadline to deadline, so that what a timer starts is delivered before the next one fires. */
   delay(us: number): void {
-    const { clock } = this.#machine;
-    const until = clock.now() + Math.max(0, Math.ceil(us * 1000));
+    const until = this.now() + Math.max(0, Math.ceil(us * 1000));
     this.poll();
-    for (let left = until - clock.now(); left > 0; left = until - clock.now()) {
+    for (let left = until - this.now(); left > 0; left = until - this.now()) {
       const due = this.#machine.poll(this.#budget);
+      const { clock } = this.#machine;
       if (isVirtual(clock)) clock.advance(Math.min(left, Math.max(1, due)));
       this.poll();
     }
@@ -129,18 +129,18 @@ export class MachineGuestBus implements GuestBus {
     return ran;
   }
 
+  /** Asks for the machine's interrupts each time: a handler's access may be where the bus goes over to another one. */
   #round(): boolean {
     let ran = false;
-    const { interrupts } = this.#machine;
-    if (interrupts.latched > 0)
+    if (this.#machine.interrupts.latched > 0)
       for (const [vector, handler] of this.#vectors) {
-        if (!interrupts.take(vector)) continue;
+        if (!this.#machine.interrupts.take(vector)) continue;
         handler();
         ran = true;
       }
-    if (interrupts.levels !== 0)
+    if (this.#machine.interrupts.levels !== 0)
       for (const { irq, handler } of this.#lines) {
-        if (!interrupts.level(irq)) continue;
+        if (!this.#machine.interrupts.level(irq)) continue;
         handler();
         ran = true;
       }

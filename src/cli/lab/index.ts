@@ -66,7 +66,8 @@ const options = (args: string[]): Options | "help" => {
   const nics = values.nic === undefined ? (Object.keys(NICS) as NicName[]) : [...new Set(values.nic.map(nicName))];
   const seed = values.seed === undefined ? DEFAULT_SEED : parseUint32("seed", values.seed);
   const available = values.file === undefined ? undefined : fileSize(values.file);
-  const size = values.size === undefined && available !== undefined ? available : parseSize(values.size ?? DEFAULT_SIZE);
+  const size =
+    values.size === undefined && available !== undefined ? available : parseSize(values.size ?? DEFAULT_SIZE);
   if (available !== undefined && size > available)
     throw new UsageError(`size "${values.size}": file "${values.file}" has ${available} bytes only`);
   const job: Job = { size, seed, ...(values.file === undefined ? {} : { file: values.file }) };

@@ -1,4 +1,4 @@
-import { ETHERTYPE_ARP, ETHERTYPE_IP, ETHER_HDR_LEN, ETHER_MIN_LEN } from "../../bytes/index.js";
+import { ETHER_HDR_LEN, ETHER_MIN_LEN, ETHERTYPE_ARP, ETHERTYPE_IP } from "../../bytes/index.js";
 import type { GuestBus, GuestDma } from "../../contract/index.js";
 import type { FrameSegments, Ifnet } from "../../guest/index.js";
 

@@ -10,8 +10,7 @@
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { rtl8169 } from "../../../../devices/rtl8169/index.js";
-import { virtioNet } from "../../../../devices/virtio-net/index.js";
+import { NICS } from "../../../cli/index.js";
 import type { Diagnostic, EndpointLimits, NetEndpoint, NetPort, Nic, Verdict } from "../../../contract/index.js";
 import { connect, Responder } from "../../../net/index.js";
 import { attachV86, type V86Attachment } from "../index.js";
@@ -100,7 +99,7 @@ function makeTrials(): Trial[] {
     {
       driver: "r8169",
       slot: 15,
-      card: rtl8169({ mac: "52:54:00:03:99:00" }),
+      card: NICS.re.create({ mac: "52:54:00:03:99:00" }),
       responder: new Responder({ mac: "52:54:00:00:02:02", ip: "10.0.2.2" }),
       guestAddress: "10.0.2.15",
       peerAddress: "10.0.2.2",
@@ -108,7 +107,7 @@ function makeTrials(): Trial[] {
     {
       driver: "virtio_net",
       slot: 16,
-      card: virtioNet({ mac: "52:54:00:33:3b:d3", vectors: 0 }),
+      card: NICS.vtnet.create({ mac: "52:54:00:33:3b:d3", vectors: 0 }),
       responder: new Responder({ mac: "52:54:00:00:03:02", ip: "10.0.3.2" }),
       guestAddress: "10.0.3.15",
       peerAddress: "10.0.3.2",
