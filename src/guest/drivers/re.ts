@@ -56,8 +56,8 @@ import {
 import { Rgephy } from "./rgephy.js";
 
 /**
- * re: RealTek gigabit Ethernet on PCI, for the RTL8169SB. Steps and their order are FreeBSD's if_re.c; where the numbers of the
- * steps below are given, they are those of this file's `start`.
+ * re: RealTek gigabit Ethernet on PCI, for the RTL8169SB. The steps of attach and of `start` come in the order of FreeBSD's
+ * if_re.c; what differs says so.
  *
  * Left out: 8139C+ and 8169SC (a match row and their registers each), chips on PCI Express, checksums, segmentation, VLAN tags
  * and jumbo frames in hardware, wake-on-LAN, moderation by the timer, and the watchdog.
@@ -350,7 +350,7 @@ export class Re extends EthernetInterface {
     this.#giveUp();
     // 2. Reset
     this.#reset();
-    // 3. C+ command, before the addresses of the rings: it may destroy them
+    // 3. C+ command, before the addresses of the rings: on the C+ enabling its rings may destroy them
     io.write2(R.CPlusCR.at, CPLUS_CONFIG);
     // 4. Station address, which is locked; two dwords, the second with two bytes of nothing
     const mac = new DataView(this.mac.buffer);
@@ -377,8 +377,10 @@ export class Re extends EthernetInterface {
     io.write4(R.MPC.at, 0);
     io.write4(R.TimerInt.at, 0);
     io.write2(R.RMS.at, RMS_MAX);
-    // 9. The driver is there; dropped where CONFIG1 is locked, as FreeBSD does it
+    // 9. The driver is there. Deviation: FreeBSD writes it while CONFIG1 is locked, and the chip drops it.
+    this.#unlock();
     io.write1(R.CONFIG1.at, io.read1(R.CONFIG1.at) | bits(R.CONFIG1.fields.DVRLOAD));
+    this.#lock();
     this.flags |= IFF_RUNNING;
     // 10. Media
     this.#mediaChange();

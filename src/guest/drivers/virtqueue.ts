@@ -78,6 +78,9 @@ export class Virtqueue {
   readonly #tables: DmaMemory | null; // one indirect table per descriptor
   readonly #notifyVq: (index: number) => void;
 
+  readonly #descPaddr: Float64Array; // by descriptor: what stands there, −1 where nothing of ours does
+  readonly #descLen: Uint32Array;
+  readonly #descLink: Uint32Array; // flags and next
   readonly #next: Uint16Array; // by descriptor: the next one of its chain or of the free list
   readonly #cookies: Int32Array; // by descriptor: cookie of the buffer it begins, −1 where it begins none
   readonly #chain: Uint16Array; // by head: descriptors used
@@ -123,6 +126,9 @@ export class Virtqueue {
     this.#maxIndirect = options.maxIndirect > 1 ? Math.min(options.maxIndirect, size) : 0;
     this.#eventIdx = options.eventIdx;
     this.#notifyVq = options.notifyVq;
+    this.#descPaddr = new Float64Array(size);
+    this.#descLen = new Uint32Array(size);
+    this.#descLink = new Uint32Array(size);
     this.#next = new Uint16Array(size);
     this.#cookies = new Int32Array(size);
     this.#chain = new Uint16Array(size);
@@ -199,20 +205,12 @@ export class Virtqueue {
           flags |= VIRTQ_DESC_F_WRITE;
           writableBytes += len[i]!;
         }
-        writeDesc(tables, table + i * VIRTQ_DESC_SIZE, paddr[i]!, len[i]!, flags, i + 1);
+        write(tables, table + i * VIRTQ_DESC_SIZE, paddr[i]!, len[i]!, (flags | ((i + 1) << 16)) >>> 0);
       }
-      writeDesc(
-        this.#ring,
-        head * VIRTQ_DESC_SIZE,
-        tables.paddr + table,
-        needed * VIRTQ_DESC_SIZE,
-        VIRTQ_DESC_F_INDIRECT,
-        0,
-      );
+      this.#writeDesc(head, tables.paddr + table, needed * VIRTQ_DESC_SIZE, VIRTQ_DESC_F_INDIRECT);
       if (table < this.#tableLow) this.#tableLow = table;
       const end = table + needed * VIRTQ_DESC_SIZE;
       if (end > this.#tableHigh) this.#tableHigh = end;
-      this.#touch(head);
       this.#freeHead = this.#next[head]!;
       this.#chain[head] = 1;
       this.#free--;
@@ -225,8 +223,7 @@ export class Virtqueue {
           writableBytes += len[i]!;
         }
         const next = this.#next[at]!;
-        writeDesc(this.#ring, at * VIRTQ_DESC_SIZE, paddr[i]!, len[i]!, flags, next);
-        this.#touch(at);
+        this.#writeDesc(at, paddr[i]!, len[i]!, (flags | (next << 16)) >>> 0);
         at = next;
       }
       this.#freeHead = at;
@@ -335,6 +332,7 @@ export class Virtqueue {
     this.#ring.copyIn(0, zeros, 0, zeros.length);
     this.#ring.sync(0, this.bytes, "prewrite");
     for (let i = 0; i < this.size; i++) this.#next[i] = i + 1; // the last one's is never followed
+    this.#descPaddr.fill(-1);
     this.#cookies.fill(-1);
     this.#freeHead = 0;
     this.#free = this.size;
@@ -349,16 +347,23 @@ export class Virtqueue {
     this.#dirtyHigh = this.#tableHigh = 0;
   }
 
-  #touch(descriptor: number): void {
-    if (descriptor < this.#dirtyLow) this.#dirtyLow = descriptor;
-    if (descriptor >= this.#dirtyHigh) this.#dirtyHigh = descriptor + 1;
+  /** A buffer that comes back where it was before, as receive buffers do, leaves its descriptor as it is. */
+  #writeDesc(index: number, paddr: number, len: number, link: number): void {
+    if (this.#descPaddr[index] === paddr && this.#descLen[index] === len && this.#descLink[index] === link) return;
+    this.#descPaddr[index] = paddr;
+    this.#descLen[index] = len;
+    this.#descLink[index] = link;
+    write(this.#ring, index * VIRTQ_DESC_SIZE, paddr, len, link);
+    if (index < this.#dirtyLow) this.#dirtyLow = index;
+    if (index >= this.#dirtyHigh) this.#dirtyHigh = index + 1;
   }
 
   /** Syncs what was written: indirect tables, descriptors, entries of the available ring, and its index last. */
   #publish(queued: number): void {
     const ring = this.#ring;
     if (this.#tableHigh > 0) this.#tables?.sync(this.#tableLow, this.#tableHigh - this.#tableLow, "prewrite");
-    ring.sync(this.#dirtyLow * VIRTQ_DESC_SIZE, (this.#dirtyHigh - this.#dirtyLow) * VIRTQ_DESC_SIZE, "prewrite");
+    if (this.#dirtyHigh > 0)
+      ring.sync(this.#dirtyLow * VIRTQ_DESC_SIZE, (this.#dirtyHigh - this.#dirtyLow) * VIRTQ_DESC_SIZE, "prewrite");
     const entries = this.#avail + VIRTQ_AVAIL_RING;
     const first = (this.#availIdx - queued) & this.#mask;
     if (first + queued <= this.size) ring.sync(entries + 2 * first, 2 * queued, "prewrite");
@@ -417,10 +422,10 @@ export class Virtqueue {
   }
 }
 
-/** @see VIRTIO 1.3 §2.7.5 */
-const writeDesc = (memory: DmaMemory, at: number, paddr: number, len: number, flags: number, next: number): void => {
+/** Writes a descriptor; `link` is flags and next as one word. @see VIRTIO 1.3 §2.7.5 */
+const write = (memory: DmaMemory, at: number, paddr: number, len: number, link: number): void => {
   memory.write32(at, paddr >>> 0);
   memory.write32(at + 4, Math.floor(paddr / 0x1_0000_0000));
   memory.write32(at + 8, len);
-  memory.write32(at + 12, (flags | (next << 16)) >>> 0);
+  memory.write32(at + 12, link);
 };

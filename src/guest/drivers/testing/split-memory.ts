@@ -114,9 +114,12 @@ export class RawRing {
     this.#memory.deviceView.setUint16(this.#used, value, true);
   }
 
-  /** The next available head, or −1. */
+  /** The next available head; or −1, and asks to be notified of the next one. */
   pop(): number {
-    if (this.last === this.availIdx) return -1;
+    if (this.last === this.availIdx) {
+      this.availEvent = this.last;
+      return -1;
+    }
     const head = this.#memory.deviceView.getUint16(this.#avail + 4 + 2 * (this.last % this.size), true);
     this.last = (this.last + 1) & 0xffff;
     return head;
