@@ -48,6 +48,8 @@ export class AddressSpace {
   readonly #freeIds: number[] = [];
   readonly #shared: Mapping[][] = []; // by table entry − SHARED
   readonly #freeShared: number[] = [];
+  /** table entries written since it was made; what a move costs */
+  entriesWritten = 0;
   #mapped: Mapping[] = []; // those that have a base, by priority
   #high: readonly Mapping[] = []; // those of them that reach above the table
 
@@ -193,6 +195,7 @@ export class AddressSpace {
     const first = Math.floor(start / pageSize);
     const stop = Math.min(Math.ceil(end / pageSize), this.#table.length);
     if (first >= stop) return;
+    this.entriesWritten += stop - first;
     this.#dropShared(first, stop);
     this.#table.fill(0, first, stop);
     const edges = new Set<number>();

@@ -295,6 +295,12 @@ export class ConfigSpace implements ConfigBytes {
   /** Fixed places first; the others go upwards from 0x40 into what is left. */
   #place(d: FunctionDeclaration): PlacedCapability[] {
     const capabilities = d.capabilities ?? [];
+    for (const [i, capability] of capabilities.entries())
+      if (capabilities.indexOf(capability) !== i)
+        throw new ConfigError(
+          "capability-twice",
+          `${d.name}: one object stands twice for capability ${hex(capability.id)}`,
+        );
     const places = new Map<Capability, number>();
     for (const capability of capabilities) {
       if (capability.at === undefined) continue;
