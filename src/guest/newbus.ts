@@ -329,7 +329,7 @@ export class Newbus {
    * a refusal is thrown and leaves the registration as it is.
    * @throws BusError EINVAL without a name, EBUSY when the bus class has a driver of that name
    */
-  register<P extends object, A extends P, S>(driver: Driver<P, A, S>): Disposable {
+  register<P extends object, A extends P, S = void>(driver: Driver<P, A, S>): Disposable {
     const any = driver as unknown as AnyDriver;
     if (any.name === "") throw new BusError("EINVAL", "a driver without a name");
     if (this.#drivers.some((d) => d.name === any.name && d.bus === any.bus))
