@@ -583,7 +583,7 @@ test("VIO-087 VIO-088 reads of other widths give the bytes that lie there", () =
   assert.is(driver.read(0x16, 4), 0x0010_0001);
 });
 
-test("VIO-089 VIO-108 read-only fields ignore writes, and nothing lies behind the last field", () => {
+test("VIO-089 VIO-107 VIO-108 read-only fields ignore writes, and nothing lies behind the last field", () => {
   const { driver } = rig();
   const fields = [
     [0x04, 4],
@@ -661,6 +661,16 @@ test("VIO-093 registers of an enabled queue do not change", () => {
   driver.notify(0);
   assert.is(toy.seen.length, 1);
   assert.ok(host.guardsIntact());
+});
+
+test("VIO-105 queue_reset means nothing without RING_RESET", () => {
+  const { toy, driver, q } = running();
+  driver.write(0x16, 2, 0);
+  driver.write(0x3a, 2, 1);
+  assert.equal([driver.read(0x3a, 2), driver.read(0x1c, 2)], [0, 1]);
+  q.offer(0);
+  driver.notify(0);
+  assert.is(toy.seen.length, 1);
 });
 
 // ------------------------------------------------------------------------------------------------ status and reset

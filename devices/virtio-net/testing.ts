@@ -1,0 +1,352 @@
+/** A host, a far end and a raw driver for this folder's own tests; numbers are the standard's, none come from src/spec. */
+import { WindowedMemory } from "../../src/bytes/index.js";
+import type {
+  Clock,
+  Diagnostic,
+  EndpointLimits,
+  HostInterrupts,
+  HostSeams,
+  NetEndpoint,
+  Offload,
+  QueueRunner,
+  Verdict,
+  Work,
+} from "../../src/contract/index.js";
+import { type VirtioNetFunction, type VirtioNetOptions, virtioNet } from "./index.js";
+
+const GUARD = 256;
+const GUARD_BYTE = 0xa5;
+
+const NO_CLOCK: Clock = {
+  now: () => 0,
+  timer: () => ({ deadline: Number.POSITIVE_INFINITY, arm() {}, cancel() {}, [Symbol.dispose]() {} }),
+};
+
+class TestWork implements Work {
+  deferred = false;
+  readonly marks = new Set<number>();
+  #runner: QueueRunner | null = null;
+  bind(runner: QueueRunner): void {
+    this.#runner = runner;
+  }
+  request(queue: number): void {
+    if (this.deferred) this.marks.add(queue);
+    else this.runNow(queue);
+  }
+  runNow(queue: number): void {
+    for (let turns = 0; turns < 100 && (this.#runner?.runQueue(queue, 512) ?? 0) >= 512; turns++);
+  }
+  clear(): void {
+    this.marks.clear();
+  }
+  poll(): void {
+    const marks = [...this.marks];
+    this.marks.clear();
+    for (const queue of marks) this.runNow(queue);
+  }
+}
+
+/** RAM with guard bytes around each window; messages are written to RAM, as a machine without an APIC would. */
+export class TestHost implements HostSeams {
+  readonly memory: WindowedMemory;
+  readonly interrupts: HostInterrupts;
+  readonly clock = NO_CLOCK;
+  readonly work = new TestWork();
+  readonly strictness = "lenient";
+  readonly report: (diagnostic: Diagnostic) => void;
+  readonly reports: string[] = [];
+  intx = false;
+  /** levels in the order in which they came */
+  readonly levels: number[] = [];
+  readonly messages: number[] = [];
+  readonly #backing: Uint8Array[];
+  readonly #windows: readonly { readonly base: number; readonly size: number }[];
+
+  constructor(windows: readonly { base: number; size: number }[] = [{ base: 0, size: 0x80_0000 }]) {
+    this.#windows = windows;
+    this.#backing = windows.map(({ size }) => new Uint8Array(size + 2 * GUARD).fill(GUARD_BYTE));
+    this.memory = new WindowedMemory(
+      windows.map(({ base, size }, i) => ({ base, bytes: this.#backing[i]!.subarray(GUARD, GUARD + size).fill(0) })),
+    );
+    this.interrupts = {
+      setIntx: (level) => {
+        this.intx = level;
+        this.levels.push(level ? 1 : 0);
+      },
+      message: (vector, address, data) => {
+        this.messages.push(vector);
+        if (this.#at(address) !== null) this.set(address, 4, data);
+      },
+    };
+    this.report = ({ code }) => this.reports.push(code);
+  }
+
+  guardsIntact(): boolean {
+    return this.#backing.every((bytes) =>
+      [bytes.subarray(0, GUARD), bytes.subarray(bytes.length - GUARD)].every((g) => g.every((b) => b === GUARD_BYTE)),
+    );
+  }
+
+  bytesAt(address: number, length: number): Uint8Array {
+    return Uint8Array.from({ length }, (_, i) => this.#byte(address + i)[0][this.#byte(address + i)[1]]!);
+  }
+
+  put(address: number, bytes: ArrayLike<number>): void {
+    for (let i = 0; i < bytes.length; i++) {
+      const [backing, at] = this.#byte(address + i);
+      backing[at] = bytes[i]!;
+    }
+  }
+
+  get(address: number, width: number): number {
+    return this.bytesAt(address, width).reduceRight((value, byte) => value * 256 + byte, 0);
+  }
+
+  set(address: number, width: number, value: number): void {
+    this.put(
+      address,
+      Array.from({ length: width }, (_, i) => Math.floor(value / 256 ** i) % 256),
+    );
+  }
+
+  #at(address: number): [Uint8Array, number] | null {
+    const i = this.#windows.findIndex(({ base, size }) => address >= base && address < base + size);
+    return i < 0 ? null : [this.#backing[i]!, GUARD + address - this.#windows[i]!.base];
+  }
+
+  #byte(address: number): [Uint8Array, number] {
+    const found = this.#at(address);
+    if (found === null) throw new RangeError(`test: no RAM at ${address}`);
+    return found;
+  }
+}
+
+/** The far end of the cable: keeps what it takes and answers as it is told. */
+export class Peer implements NetEndpoint {
+  readonly frames: Uint8Array[] = [];
+  batches = 0;
+  readonly readies: number[] = [];
+  /** where the last frame was handed over */
+  lastBytes: Uint8Array | null = null;
+  lastStart = 0;
+  holds = false;
+  verdict: () => Verdict = () => "taken";
+  onReady: () => void = () => {};
+  onOffer: () => void = () => {};
+
+  offer(bytes: Uint8Array, start: number, length: number, offload: Offload | null): Verdict {
+    if (offload !== null) throw new Error("test: an offload that was not negotiated");
+    this.lastBytes = bytes;
+    this.lastStart = start;
+    this.onOffer();
+    const verdict = this.verdict();
+    if (verdict === "taken") this.frames.push(bytes.slice(start, start + length));
+    return verdict;
+  }
+  endBatch(): void {
+    this.batches++;
+  }
+  ready(queueHint: number): void {
+    this.readies.push(queueHint);
+    this.onReady();
+  }
+  accepts(): EndpointLimits {
+    return { csum: false, tso4: false, tso6: false, uso: false, longestFrame: 65553, holds: this.holds };
+  }
+}
+
+export const NEXT = 1;
+export const WRITE = 2;
+export const RX = 0;
+export const TX = 1;
+export const CTRL = 2;
+const RINGS = [0x40_0000, 0x41_0000, 0x42_0000] as const;
+/** A page for buffers of each kind, far from the rings. */
+export const BUFFERS = 0x50_0000;
+
+// Feature bits by number, as the standard's tables print them.
+export const F_MAC = 2 ** 5;
+export const F_MRG_RXBUF = 2 ** 15;
+export const F_STATUS = 2 ** 16;
+export const F_CTRL_VQ = 2 ** 17;
+export const F_CTRL_RX = 2 ** 18;
+export const F_CTRL_VLAN = 2 ** 19;
+export const F_CTRL_RX_EXTRA = 2 ** 20;
+export const F_CTRL_MAC_ADDR = 2 ** 23;
+export const F_INDIRECT = 2 ** 28;
+export const F_EVENT_IDX = 2 ** 29;
+
+export interface GuestOptions {
+  readonly card?: VirtioNetOptions;
+  /** through which interface; default "modern" */
+  readonly via?: "legacy" | "modern";
+  /** bits 0 … 31 */
+  readonly features?: number;
+  /** descriptors of receive and transmit queue; default 256 */
+  readonly size?: number;
+  /** set DRIVER_OK; default true */
+  readonly start?: boolean;
+  readonly windows?: readonly { base: number; size: number }[];
+}
+
+/** A card with its queues set up by raw accesses, rings laid out as the legacy interface wants them. */
+export class Guest {
+  readonly host: TestHost;
+  readonly nic: VirtioNetFunction;
+  readonly peer = new Peer();
+  readonly modern: boolean;
+  readonly sizes: readonly [number, number, number];
+  readonly features: number;
+
+  constructor(options: GuestOptions = {}) {
+    const { card = {}, via = "modern", features = 0, size = 256, start = true, windows } = options;
+    this.host = new TestHost(windows);
+    this.nic = virtioNet({ mac: "52:54:00:12:34:56", queueSize: size, ...card });
+    this.modern = via === "modern";
+    this.features = features;
+    this.sizes = [size, size, 64];
+    this.nic.net.attach(this.peer);
+    this.nic.connect(this.host);
+    this.nic.configWrite(0x04, 2, 7);
+    this.setUp();
+    if (start) this.driverOk();
+  }
+
+  /** From reset to the point before DRIVER_OK; rings are empty then. */
+  setUp(features = this.features): void {
+    for (const ring of RINGS) this.host.put(ring, new Uint8Array(0x4000));
+    this.status = 0;
+    this.status = 1;
+    this.status = 3;
+    if (this.modern) {
+      this.out(0x08, 4, 0);
+      this.out(0x0c, 4, features);
+      this.out(0x08, 4, 1);
+      this.out(0x0c, 4, 1);
+      this.status = 0x0b;
+      for (const queue of [RX, TX, CTRL] as const) {
+        this.out(0x16, 2, queue);
+        this.out(0x20, 4, this.desc(queue));
+        this.out(0x28, 4, this.avail(queue));
+        this.out(0x30, 4, this.used(queue));
+        this.out(0x1c, 2, 1);
+      }
+      return;
+    }
+    this.nic.barWrite(0, 0x04, 4, features);
+    for (const queue of [RX, TX, CTRL] as const) {
+      this.nic.barWrite(0, 0x0e, 2, queue);
+      this.nic.barWrite(0, 0x08, 4, this.desc(queue) / 4096);
+    }
+  }
+
+  driverOk(): void {
+    this.status = this.modern ? 0x0f : 0x07;
+  }
+
+  get status(): number {
+    return this.modern ? this.nic.barRead(4, 0x14, 1) : this.nic.barRead(0, 0x12, 1);
+  }
+  set status(value: number) {
+    if (this.modern) this.out(0x14, 1, value);
+    else this.nic.barWrite(0, 0x12, 1, value);
+  }
+  get isr(): number {
+    return this.modern ? this.nic.barRead(4, 0x1000, 1) : this.nic.barRead(0, 0x13, 1);
+  }
+  /** Device configuration. */
+  config(at: number, width: 1 | 2 | 4): number {
+    return this.modern ? this.nic.barRead(4, 0x2000 + at, width) : this.nic.barRead(0, 0x14 + at, width);
+  }
+  configMac(): string {
+    return Array.from({ length: 6 }, (_, i) => this.config(i, 1).toString(16).padStart(2, "0")).join(":");
+  }
+
+  desc(queue: number): number {
+    return RINGS[queue]!;
+  }
+  avail(queue: number): number {
+    return this.desc(queue) + 16 * this.sizes[queue]!;
+  }
+  used(queue: number): number {
+    return Math.ceil((this.avail(queue) + 6 + 2 * this.sizes[queue]!) / 4096) * 4096;
+  }
+
+  describe(queue: number, i: number, address: number, length: number, flags: number, next = 0): void {
+    const at = this.desc(queue) + 16 * i;
+    this.host.set(at, 8, address);
+    this.host.set(at + 8, 4, length);
+    this.host.set(at + 12, 2, flags);
+    this.host.set(at + 14, 2, next);
+  }
+
+  available(queue: number, head: number): void {
+    const idx = this.availIdx(queue);
+    this.host.set(this.avail(queue) + 4 + 2 * (idx % this.sizes[queue]!), 2, head);
+    this.host.set(this.avail(queue) + 2, 2, idx + 1);
+  }
+  availIdx(queue: number): number {
+    return this.host.get(this.avail(queue) + 2, 2);
+  }
+  usedIdx(queue: number): number {
+    return this.host.get(this.used(queue) + 2, 2);
+  }
+  usedFlags(queue: number): number {
+    return this.host.get(this.used(queue), 2);
+  }
+  /** [id, len] */
+  entry(queue: number, i: number): [number, number] {
+    const at = this.used(queue) + 4 + 8 * (i % this.sizes[queue]!);
+    return [this.host.get(at, 4), this.host.get(at + 4, 4)];
+  }
+
+  notify(queue: number): void {
+    if (this.modern) this.out(0x3000 + 4 * queue, 2, queue);
+    else this.nic.barWrite(0, 0x10, 2, queue);
+  }
+
+  /** A chain from pieces [address, length, flags without NEXT], from descriptor `head` on. */
+  chain(queue: number, head: number, ...pieces: readonly (readonly [number, number, number])[]): void {
+    for (const [i, [address, length, flags]] of pieces.entries()) {
+      const last = i === pieces.length - 1;
+      this.describe(queue, head + i, address, length, last ? flags : flags | NEXT, last ? 0 : head + i + 1);
+    }
+    this.available(queue, head);
+  }
+
+  /** Posts a receive buffer of one descriptor. */
+  post(head: number, address: number, length: number): void {
+    this.chain(RX, head, [address, length, WRITE]);
+  }
+
+  /** A frame from the cable, a batch by itself. */
+  receive(frame: Uint8Array): Verdict {
+    const verdict = this.nic.net.offer(frame, 0, frame.length, null, 0);
+    this.nic.net.endBatch();
+    return verdict;
+  }
+
+  /** Sends a control command and returns the ack; −1 when it did not complete. */
+  command(kind: number, command: number, data: readonly number[]): number {
+    const at = BUFFERS + 0x10_0000;
+    this.host.put(at, [kind, command]);
+    this.host.put(at + 16, data);
+    this.host.set(at + 0x8000, 1, 0xee);
+    const before = this.usedIdx(CTRL);
+    this.chain(CTRL, 0, [at, 2, 0], [at + 16, data.length, 0], [at + 0x8000, 1, WRITE]);
+    this.notify(CTRL);
+    return this.usedIdx(CTRL) === ((before + 1) & 0xffff) ? this.host.get(at + 0x8000, 1) : -1;
+  }
+
+  out(at: number, width: 1 | 2 | 4, value: number): void {
+    this.nic.barWrite(4, at, width, value);
+  }
+}
+
+/** A frame of `length` bytes to `destination`; the rest counts upwards. */
+export const frame = (length: number, destination = "52:54:00:12:34:56", seed = 7): Uint8Array => {
+  const bytes = Uint8Array.from({ length: Math.max(length, 14) }, (_, i) => (i * 7 + seed) & 0xff);
+  bytes.set(destination.split(":").map((b) => Number.parseInt(b, 16)));
+  bytes.set([0x02, 0, 0, 0, 0, 1, 0x88, 0xb5], 6);
+  return bytes.subarray(0, length);
+};
