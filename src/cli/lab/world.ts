@@ -29,7 +29,7 @@ export interface LabCard {
 }
 
 /** The seed's addresses; the peer's are ours. */
-const SEED: { readonly [name in NicName]: { mac: string; ip: readonly number[]; at: string } } = {
+export const SEED: { readonly [name in NicName]: { mac: string; ip: readonly number[]; at: string } } = {
   re: { mac: "52:54:00:03:99:00", ip: [192, 168, 122, 2], at: "00:03.0" },
   vtnet: { mac: "52:54:00:33:3b:d3", ip: [192, 168, 123, 2], at: "00:04.0" },
 };
