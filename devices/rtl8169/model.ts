@@ -71,7 +71,7 @@ export const RX_QUEUE = 2;
 
 const STATE_VERSION = 1;
 
-// The variants declare the same hooks in the same order; a test holds them to it.
+// A variant spreads the 8169's declarations and replaces values only, so that hooks keep their bits.
 const { regs: R, hooks: H } = RTL8169;
 const BLOCK_SIZE = RTL8169.size;
 const IDR_LEN = 6;
@@ -259,8 +259,8 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
     seams.work.bind(this);
     this.#timeout = seams.clock.timer(() => this.#timedOut());
     this.#retry = seams.clock.timer(() => this.#lookAgain());
-    this.#rx.computeFcs =
-      this.#options.fcs === "computed" || (this.#options.fcs === "by-strictness" && seams.strictness === "strict");
+    const { fcs } = this.#options;
+    this.#rx.setFcs(fcs === "computed" || (fcs === "by-strictness" && seams.strictness === "strict"));
     this.#phy.connect(seams.clock);
     this.reset("power-on");
   }

@@ -278,6 +278,15 @@ test("INSR tells of link and negotiation, and clears when read", () => {
   assert.is(rig.phyRead(19), 0);
 });
 
+test("register 17 mirrors speed, duplex and link", () => {
+  const rig = linked();
+  assert.is(rig.phyRead(17), 0xac00);
+  rig.phyWrite(0, 0x2100);
+  assert.is(rig.phyRead(17), 0);
+  rig.clock.advance(LINK_TIME);
+  assert.is(rig.phyRead(17), 0x6c00);
+});
+
 test("without a cable nothing ever comes up", () => {
   const rig = new Rig({ link: false });
   rig.clock.advance(10 * LINK_TIME);

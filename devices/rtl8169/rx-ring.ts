@@ -8,6 +8,7 @@ import {
   RTL8169_RX_COMMAND,
   RTL8169_RX_STATUS,
 } from "../../src/spec/rtl8169.js";
+import { copyBytes } from "./copy.js";
 import { Descriptor } from "./descriptor.js";
 
 const OWN = bits(RTL8169_RX_COMMAND.OWN);
@@ -33,8 +34,7 @@ export type Delivery = "delivered" | "full" | "lost";
 /** The receive ring: filled without a doorbell, the current descriptor is looked at for every frame. */
 export class RxRing {
   readonly #card: RxCard;
-  /** whether the four bytes after a frame hold its FCS; otherwise they are 0. Fixed while plugged in */
-  computeFcs = true;
+  #computeFcs = true;
   readonly #descriptor = new Descriptor();
   /** the descriptors that the present frame takes: filled by #reserve, used by deliver, meaningless in between */
   readonly #address = new Float64Array(RTL8169_MAX_DESCS);
@@ -57,6 +57,12 @@ export class RxRing {
   /** false while no base is set: frames are then lost without DMA */
   get valid(): boolean {
     return this.#base !== 0;
+  }
+
+  /** Whether the four bytes behind a frame hold its FCS; otherwise they are 0. Fixed while the card is plugged in. */
+  setFcs(computed: boolean): void {
+    this.#computeFcs = computed;
+    this.#tail.fill(0);
   }
 
   /** descriptors that the last delivered frame took */
@@ -149,9 +155,9 @@ export class RxRing {
   }
 
   #prepareTail(bytes: Uint8Array, start: number, length: number, total: number): void {
+    if (!this.#computeFcs) return;
     const pad = total - FCS_LEN - length;
-    this.#tail.fill(0);
-    if (!this.computeFcs) return;
+    this.#tail.fill(0, 0, pad);
     const crc = crc32(bytes, start, length);
     this.#tailView.setUint32(pad, pad > 0 ? crc32(this.#tail, 0, pad, crc) : crc, true);
   }
@@ -176,8 +182,8 @@ export class RxRing {
     }
     const target = door.bytes;
     const at = door.at;
-    if (body > 0) target.set(body === bytes.length ? bytes : bytes.subarray(start + done, start + done + body), at);
-    for (let i = 0; i < rest; i++) target[at + body + i] = this.#tail[tailAt + i]!;
+    copyBytes(bytes, start + done, body, target, at);
+    copyBytes(this.#tail, tailAt, rest, target, at + body);
     door.wrote(buffer, part);
   }
 

@@ -3,6 +3,7 @@ import type { DmaDoor, SavedState, Verdict } from "../../src/contract/index.js";
 import { bits } from "../../src/regs/index.js";
 import { RTL8169, RTL8169_DESC_SIZE, RTL8169_MAX_DESCS, RTL8169_TX_OPTS1 } from "../../src/spec/rtl8169.js";
 import { insertChecksums } from "./checksum.js";
+import { copyBytes } from "./copy.js";
 import { Descriptor } from "./descriptor.js";
 
 const OWN = bits(RTL8169_TX_OPTS1.OWN);
@@ -182,11 +183,17 @@ export class TxRing {
     if (this.#length + length > STAGE_SIZE) {
       this.#spoilt = true;
       this.#card.report("tx-too-long", this.#length + length);
-    } else if (door.read(buffer, length, this.#stage, this.#length)) this.#length += length;
+    } else if (this.#read(door, buffer, length)) this.#length += length;
     else {
       this.#spoilt = true;
       this.#card.masterAbort("tx-buffer-address", buffer);
     }
+  }
+
+  #read(door: DmaDoor, buffer: number, length: number): boolean {
+    if (!door.locate(buffer, length)) return door.read(buffer, length, this.#stage, this.#length);
+    copyBytes(door.bytes, door.at, length, this.#stage, this.#length);
+    return true;
   }
 
   #makeStage(): void {
