@@ -1,6 +1,6 @@
 import type { NicCounters } from "../../contract/index.js";
 import { ByteSink, ByteSource } from "./source.js";
-import { transfer } from "./transfer.js";
+import { MSS, transfer } from "./transfer.js";
 import type { LabCard, World } from "./world.js";
 
 /** `out`: the machine under test sends, as in the seed, whose host pulled; `in`: it receives. */
@@ -51,7 +51,7 @@ export const runTransfer = (
   progress: (bytes: number) => void,
 ): Row => {
   const [from, to] = direction === "out" ? [card.station, card.peer] : [card.peer, card.station];
-  const source = new ByteSource(job.size, job.file === undefined ? { seed: job.seed } : { file: job.file });
+  const source = new ByteSource(job.size, MSS, job.file === undefined ? { seed: job.seed } : { file: job.file });
   const before = sample(card);
   try {
     const result = transfer(from, to, source, new ByteSink(), (ns) => world.advance(ns), progress);

@@ -1,8 +1,8 @@
 import { createHash, type Hash } from "node:crypto";
 import { closeSync, openSync, readSync } from "node:fs";
 
-/** Bytes are made and hashed in blocks of this size, so that hashing can be timed apart from moving. */
-const BLOCK = 1 << 20;
+/** Bytes are made and hashed in blocks of this many segments, so that hashing can be timed apart from moving. */
+const SEGMENTS = 720;
 
 /** Where the sender's bytes come from. */
 interface ByteOrigin {
@@ -75,31 +75,32 @@ class Digest {
   }
 }
 
-/** The sending application: a stream of `size` bytes, hashed as they are made. */
+/** The sending application: a stream of `size` bytes in segments, hashed as they are made. */
 export class ByteSource {
   /** bytes */
   readonly size: number;
+  /** whole segments; `next` says where the next one begins */
+  readonly block: Uint8Array<ArrayBuffer>;
   readonly digest = new Digest();
   readonly #origin: ByteOrigin;
-  readonly #block = new Uint8Array(BLOCK);
-  #at = BLOCK;
+  #at: number;
   #left: number;
 
-  constructor(size: number, from: { readonly seed: number } | { readonly file: string }) {
+  /** @param segment bytes of all segments but the last; a multiple of 4 */
+  constructor(size: number, segment: number, from: { readonly seed: number } | { readonly file: string }) {
     this.size = size;
+    this.block = new Uint8Array(segment * SEGMENTS);
+    this.#at = this.block.length;
     this.#left = size;
     this.#origin = "file" in from ? new FileOrigin(from.file) : new SeededOrigin(from.seed);
   }
 
-  /** Copies the next `length` bytes to the start of `target`; the caller never asks for more than `size` in all. */
-  read(target: Uint8Array, length: number): void {
-    for (let done = 0; done < length; ) {
-      if (this.#at === BLOCK) this.#refill();
-      const part = Math.min(length - done, BLOCK - this.#at);
-      target.set(this.#block.subarray(this.#at, this.#at + part), done);
-      this.#at += part;
-      done += part;
-    }
+  /** Moves on by a segment. @returns where it stands in `block`, until the next call */
+  next(length: number): number {
+    if (this.#at === this.block.length) this.#refill();
+    const at = this.#at;
+    this.#at += length;
+    return at;
   }
 
   close(): void {
@@ -107,11 +108,12 @@ export class ByteSource {
   }
 
   #refill(): void {
-    this.#origin.fill(this.#block);
-    const fresh = Math.min(BLOCK, this.#left);
+    const { block } = this;
+    this.#origin.fill(block);
+    const fresh = Math.min(block.length, this.#left);
     this.#left -= fresh;
     this.#at = 0;
-    this.digest.update(fresh === BLOCK ? this.#block : this.#block.subarray(0, fresh));
+    this.digest.update(fresh === block.length ? block : block.subarray(0, fresh));
   }
 }
 

@@ -29,6 +29,15 @@ export interface Address {
   readonly port: number;
 }
 
+/** What an application has to send, a segment at a time. */
+export interface SegmentSource {
+  /** bytes in all */
+  readonly size: number;
+  readonly block: Uint8Array<ArrayBuffer>;
+  /** Moves on by a segment. @returns where it stands in `block`: a multiple of 4, valid until the next call */
+  next(length: number): number;
+}
+
 export interface StreamOptions {
   readonly bus: GuestBus;
   readonly ifnet: Ifnet;
@@ -38,10 +47,8 @@ export interface StreamOptions {
   readonly mss: number;
   /** bytes in flight */
   readonly window: number;
-  /** the sender's application: fills `target` with the next bytes of the stream */
-  readonly read?: (target: Uint8Array, length: number) => void;
-  /** how many bytes the application has to send */
-  readonly size?: number;
+  /** the sender's application */
+  readonly source?: SegmentSource;
   /** the receiver's application */
   readonly write?: (bytes: Uint8Array) => void;
 }
@@ -101,8 +108,7 @@ export class StreamEnd {
   readonly #headerView = new DataView(this.#header.buffer);
   readonly #in = new Uint8Array(HEADERS); // headers of what came in
   readonly #inView = new DataView(this.#in.buffer);
-  readonly #segment: Uint8Array; // one payload on its way into its slot, a multiple of 4 bytes
-  readonly #segmentWords: Int32Array;
+  readonly #blockWords: Int32Array; // the source's block
   readonly #sums: Uint32Array; // payload sums by slot, for a segment that goes out again
   readonly #lengths: Uint32Array; // payload lengths by slot
   readonly #received = new Uint8Array(READ_SIZE + 65536);
@@ -126,10 +132,9 @@ export class StreamEnd {
   constructor(options: StreamOptions) {
     this.#o = options;
     this.#dma = options.bus.dma;
-    this.#size = options.size ?? 0;
+    this.#size = options.source?.size ?? 0;
     this.#slots = Math.ceil(options.window / options.mss) + 1;
-    this.#segment = new Uint8Array((options.mss + 3) & ~3);
-    this.#segmentWords = new Int32Array(this.#segment.buffer);
+    this.#blockWords = new Int32Array(options.source?.block.buffer ?? new ArrayBuffer(0));
     this.#sums = new Uint32Array(this.#slots);
     this.#lengths = new Uint32Array(this.#slots);
     const limit = 0xffff_ffff;
@@ -166,14 +171,14 @@ export class StreamEnd {
 
   /** Sends what the window allows. @returns whether anything was queued */
   pump(): boolean {
-    if (!this.connected || this.#finSent) return false;
-    const { mss, window, ifnet } = this.#o;
+    const { mss, window, ifnet, source } = this.#o;
+    if (!this.connected || this.#finSent || source === undefined) return false;
     let queued = false;
     while (this.#next < this.#size) {
       const length = Math.min(mss, this.#size - this.#next);
       if (this.#next + length - this.#una > window) break;
       const slot = Math.floor(this.#next / mss) % this.#slots;
-      if (this.#next === this.#made) this.#make(slot, length);
+      if (this.#next === this.#made) this.#make(source, slot, length);
       const last = this.#next + length === this.#size;
       if (!this.#sendSegment(this.#next, slot, this.#lengths[slot]!, last ? ACK | PSH : ACK)) break;
       this.#next += length;
@@ -220,13 +225,13 @@ export class StreamEnd {
     h.setUint8(46, (TCP_HDR_LEN / 4) << 4);
   }
 
-  /** Takes the next bytes of the application into a payload slot. */
-  #make(slot: number, length: number): void {
-    const segment = this.#segment;
-    this.#o.read?.(segment, length);
-    segment.fill(0, length);
-    this.#dma.copyIn(this.#payloads + slot * PAYLOAD_SLOT, segment, 0, length);
-    this.#sums[slot] = swapFolded(sumHalves(this.#segmentWords, 0, (length + 3) >>> 2));
+  /** Takes the application's next segment into a payload slot. */
+  #make(source: SegmentSource, slot: number, length: number): void {
+    const at = source.next(length);
+    this.#dma.copyIn(this.#payloads + slot * PAYLOAD_SLOT, source.block, at, length);
+    let sum = swapFolded(sumHalves(this.#blockWords, at >>> 2, length >>> 2));
+    for (let i = length & ~3; i < length; i++) sum += source.block[at + i]! << ((i & 1) === 0 ? 8 : 0);
+    this.#sums[slot] = sum;
     this.#lengths[slot] = length;
     this.#made += length;
   }

@@ -47,8 +47,7 @@ export const transfer = (
     peer: to.address,
     mss: MSS,
     window: WINDOW,
-    read: (target, length) => source.read(target, length),
-    size: source.size,
+    source,
   });
   const receiver = new StreamEnd({
     bus: to.bus,
