@@ -264,6 +264,7 @@ export class Re extends EthernetInterface {
   /** Asks the chip for its statistics. @throws DriverError ETIMEDOUT */
   tally(): ReTally {
     const { paddr } = this.#tally;
+    this.#tally.sync(0, RTL8169_TALLY_SIZE, "preread");
     const command = bits(R.DTCCR_L.fields.Cmd);
     this.#io.write4(R.DTCCR_H.at, Math.floor(paddr / REACH));
     this.#io.write4(R.DTCCR_L.at, paddr >>> 0);
@@ -461,7 +462,9 @@ export class Re extends EthernetInterface {
       this.#rxRing.write32(desc + 12, 0);
       this.#rxRing.write32(desc, rxCommand(i));
     }
+    this.#rx.sync(0, RX_RING * RX_BUFFER, "preread");
     this.#rxRing.sync(0, RX_RING * RTL8169_DESC_SIZE, "prewrite");
+    this.#rxRing.sync(0, RX_RING * RTL8169_DESC_SIZE, "preread");
     for (let at = 0; at < TX_RING * RTL8169_DESC_SIZE; at += 4) this.#txRing.write32(at, 0);
     this.#txRing.sync(0, TX_RING * RTL8169_DESC_SIZE, "prewrite");
     this.#rxAt = this.#rxHidden = this.#txProd = this.#txCons = this.#txUsed = this.#txQueued = 0;
@@ -622,6 +625,7 @@ export class Re extends EthernetInterface {
   #rxRecycle(pieces: number): void {
     for (let n = 0; n < pieces; n++) {
       const desc = this.#rxAt * RTL8169_DESC_SIZE;
+      this.#rx.sync(this.#rxAt * RX_BUFFER, RX_BUFFER, "preread");
       this.#rxRing.write32(desc + 4, 0);
       this.#rxRing.write32(desc, rxCommand(this.#rxAt));
       this.#rxAt = (this.#rxAt + 1) % RX_RING;
@@ -635,11 +639,9 @@ export class Re extends EthernetInterface {
     const hidden = this.#rxHidden;
     if (hidden === 0) return;
     this.#rxHidden = 0;
-    const size = RTL8169_DESC_SIZE;
     const first = (this.#rxAt + RX_RING - hidden) % RX_RING;
-    const end = first + hidden;
-    this.#rxRing.sync(first * size, (Math.min(end, RX_RING) - first) * size, "prewrite");
-    if (end > RX_RING) this.#rxRing.sync(0, (end - RX_RING) * size, "prewrite");
+    handOver(this.#rxRing, first, Math.min(hidden, RX_RING - first));
+    handOver(this.#rxRing, 0, first + hidden - RX_RING);
   }
 
   // ---------------------------------------------------------------------------------------------- transmit
@@ -657,13 +659,10 @@ export class Re extends EthernetInterface {
 
   /** Makes queued descriptors visible to the chip, the first one last. */
   #txShow(): void {
-    const size = RTL8169_DESC_SIZE;
     const first = (this.#txProd + TX_RING - this.#txQueued) % TX_RING;
-    const end = first + this.#txQueued;
-    const rest = Math.min(end, TX_RING) - first - 1;
-    if (rest > 0) this.#txRing.sync((first + 1) * size, rest * size, "prewrite");
-    if (end > TX_RING) this.#txRing.sync(0, (end - TX_RING) * size, "prewrite");
-    this.#txRing.sync(first * size, size, "prewrite");
+    handOver(this.#txRing, first + 1, Math.min(this.#txQueued, TX_RING - first) - 1);
+    handOver(this.#txRing, 0, first + this.#txQueued - TX_RING);
+    handOver(this.#txRing, first, 1);
     this.#txQueued = 0;
   }
 
@@ -784,6 +783,13 @@ export class Re extends EthernetInterface {
     throw pollTimeout(`PHY register ${reg} was not written`);
   }
 }
+
+/** Syncs descriptors that now are the chip's, to read and to write. */
+const handOver = (ring: DmaMemory, first: number, count: number): void => {
+  if (count <= 0) return;
+  ring.sync(first * RTL8169_DESC_SIZE, count * RTL8169_DESC_SIZE, "prewrite");
+  ring.sync(first * RTL8169_DESC_SIZE, count * RTL8169_DESC_SIZE, "preread");
+};
 
 /** opts1 that hands a receive descriptor over. */
 const rxCommand = (index: number): number => (OWN | (index === RX_RING - 1 ? EOR : 0) | RX_BUFFER) >>> 0;

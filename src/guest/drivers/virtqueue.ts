@@ -331,6 +331,7 @@ export class Virtqueue {
     const zeros = new Uint8Array(this.bytes);
     this.#ring.copyIn(0, zeros, 0, zeros.length);
     this.#ring.sync(0, this.bytes, "prewrite");
+    this.#ring.sync(this.#used, this.bytes - this.#used, "preread");
     for (let i = 0; i < this.size; i++) this.#next[i] = i + 1; // the last one's is never followed
     this.#descPaddr.fill(-1);
     this.#cookies.fill(-1);

@@ -405,6 +405,7 @@ export class Vtnet extends EthernetInterface {
   /** Hands a cluster to the device. */
   #rxEnqueue(cluster: number): boolean {
     const { paddr, len } = this.#rxPost;
+    this.#rx.sync(cluster * this.#rxCluster, this.#rxCluster, "preread");
     const at = this.#rx.paddr + cluster * this.#rxCluster;
     paddr[0] = at;
     if (!this.#rxHdrApart) {
@@ -583,6 +584,7 @@ export class Vtnet extends EthernetInterface {
     ctrl.write8(CTRL_HDR + 1, command);
     ctrl.write8(CTRL_ACK, 0xff);
     ctrl.sync(0, CTRL_BYTES, "prewrite");
+    ctrl.sync(CTRL_ACK, 1, "preread");
     const { paddr, len } = this.#ctrlSegments;
     paddr[0] = ctrl.paddr + CTRL_HDR;
     len[0] = CTRL_HDR_LEN;
