@@ -1,6 +1,7 @@
 import * as fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { Door } from "./dma-door.js";
 import { ConfigError } from "./errors.js";
 import { WindowedMemory, type WindowOptions, windowAt } from "./guest-memory.js";
 
@@ -52,6 +53,23 @@ test("replacing the windows changes the generation; a refused replacement change
   memory.replace([ram(0, 32)]);
   assert.ok(memory.generation > generation);
   assert.is(memory.windows[0]!.size, 32);
+});
+
+test("PCI-174 a window whose buffer was detached is gone at the next look, and back with a new buffer", () => {
+  const memory = new WindowedMemory([ram(0, 16), ram(16, 16)]);
+  const door = new Door();
+  door.connect(memory);
+  door.setOpen(true);
+  assert.ok(door.locate(0, 4));
+  const { generation } = door;
+  const bytes = memory.windows[0]!.bytes;
+  const grown = new Uint8Array(structuredClone(bytes.buffer, { transfer: [bytes.buffer as ArrayBuffer] }));
+  assert.not(door.write(0, 4, new Uint8Array(4), 0));
+  assert.not(door.locate(0, 4));
+  assert.ok(door.locate(16, 4));
+  assert.is.not(door.generation, generation);
+  memory.replace([{ base: 0, bytes: grown }]);
+  assert.ok(door.write(0, 4, new Uint8Array(4), 0));
 });
 
 test("an address is found in the window that holds it, and nowhere else", () => {

@@ -33,7 +33,15 @@ export class WindowedMemory implements GuestMemory {
     this.replace(windows);
   }
 
+  /** Windows whose buffer was detached (a WebAssembly memory that grew) are gone from here on, until `replace`. */
   get generation(): number {
+    const windows = this.#windows;
+    for (let i = 0; i < windows.length; i++)
+      if (windows[i]!.bytes.length !== windows[i]!.size) {
+        this.#windows = windows.filter(({ bytes, size }) => bytes.length === size);
+        this.#generation++;
+        break;
+      }
     return this.#generation;
   }
 
