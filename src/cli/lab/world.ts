@@ -54,7 +54,7 @@ export const probeMachine = (machine: Machine): ProbedMachine => {
   const newbus = new Newbus(bus, { log: (line) => lines.push(line) });
   registerDrivers(newbus);
   newbus.scan();
-  return { machine, bus, newbus, lines };
+  return { machine, bus: newbus.machine, newbus, lines }; // polled there, scheduled handlers have their turn, too
 };
 
 /** Two machines on one clock: the one under test with both cards, and the peer with a virtio-net for each of them. */
