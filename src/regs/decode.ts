@@ -1,5 +1,5 @@
 import { BitView } from "bit-buffer";
-import type { RegisterMap } from "./register-map.js";
+import { field, type RegisterMap } from "./register-map.js";
 
 /** One register of an image, decoded for people: traces, `barwire regs`, failure messages. Off the hot path. */
 export interface DecodedRegister {
@@ -27,7 +27,7 @@ export const describeAccess = (map: RegisterMap, offset: number, value: number):
   if (register === undefined) return `${map.name}+${offset.toString(16)}h=${value.toString(16)}`;
   const whole = (value << (8 * (offset - register.at))) >>> 0;
   const parts = Object.entries(register.fields)
-    .map(([name, [high, low]]) => [name, (whole >>> low) & (2 ** (high - low + 1) - 1)] as const)
+    .map(([name, range]) => [name, field(whole, range)] as const)
     .filter(([, part]) => part !== 0)
     .map(([name, part]) => ` ${name}=${part.toString(16)}`);
   return `${register.name}(${offset.toString(16)}h)=${value.toString(16)}${parts.join("")}`;

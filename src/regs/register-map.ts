@@ -61,9 +61,9 @@ export interface RegisterMap<Name extends string = string> extends BlockDeclarat
 /** Mask of a field: `bits([7, 4])` is 0xf0. Unsigned. */
 export const bits = ([high, low]: BitRange): number => (((2 ** (high - low + 1) - 1) * 2 ** low) & 0xffff_ffff) >>> 0;
 
-/** Value of a field inside a register value. */
+/** Value of a field inside a register value. Unsigned. */
 export const field = (value: number, [high, low]: BitRange): number =>
-  (value >>> low) & (high - low === 31 ? -1 : 2 ** (high - low + 1) - 1);
+  ((value >>> low) & (2 ** (high - low + 1) - 1)) >>> 0;
 
 /** A register value with one field replaced; what does not fit the field is cut. */
 export const withField = (value: number, range: BitRange, part: number): number =>
