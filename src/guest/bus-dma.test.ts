@@ -153,6 +153,15 @@ test("a load of nothing, or of more than maxsize, is EINVAL", () => {
   assert.equal(tag.load([seg(RAM, 100)]).segments, [seg(RAM, 100)]);
 });
 
+test("a long range is cut where the next segment is aligned, so that nothing has to bounce", () => {
+  const bus = new FakeBus();
+  const map = tagOf(bus, { alignment: 16, maxsegsz: 40 }).load([seg(RAM + 0x1000, 100)]);
+  assert.equal(map.segments, [seg(RAM + 0x1000, 32), seg(RAM + 0x1020, 32), seg(RAM + 0x1040, 36)]);
+  const between = tagOf(bus, { alignment: 8, boundary: 0x100 }).load([seg(RAM + 0x10f8, 0x20)]);
+  assert.equal(between.segments, [seg(RAM + 0x10f8, 8), seg(RAM + 0x1100, 0x18)]);
+  assert.is(bus.dmaLive.size, 0);
+});
+
 test("PRB-060 addresses that are negative, fractional or too large throw EINVAL", () => {
   const tag = tagOf(new FakeBus());
   for (const paddr of [-1, 0.5, 2 ** 53, Number.NaN]) throwsErrno(() => tag.load([seg(paddr, 1)]), "EINVAL");

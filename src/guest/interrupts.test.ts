@@ -105,6 +105,16 @@ test("PRB-051 nothing runs after teardown, even when a filter tears down what is
   victim.schedule();
   soft.run();
   assert.is(runs, 0);
+  const own: InterruptCookie = lines.setup(10, "c", {
+    filter: () => {
+      own[Symbol.dispose]();
+      return "schedule";
+    },
+    handler: () => runs++,
+  });
+  bus.setLine(10, true);
+  bus.poll();
+  assert.is(runs, 0, "also when it tears itself down");
 });
 
 test("PRB-053 an exception is logged and the others on the line run", () => {

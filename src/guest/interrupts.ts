@@ -144,7 +144,7 @@ export class InterruptEvent {
       const action = actions[i] as Action;
       if (!action.due) continue;
       action.due = false;
-      if (action.dead || action.source.handler === undefined) continue;
+      if (action.source.handler === undefined) continue;
       ran = true;
       try {
         action.source.handler();

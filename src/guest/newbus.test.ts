@@ -274,6 +274,11 @@ test("PRB-010 the numerically largest bid wins, in any order of registration", (
   newbus.register(thing("vendor", -10));
   newbus.scan();
   assert.equal(names(), ["vendor0"], "-10 beats -20");
+  const match = rig([{ name: "x", vendor: 7 }]);
+  match.newbus.register(thing("long", -20, { pnp: [{ vendor: 7, device: 1 }] }));
+  match.newbus.register(thing("vendor", -10));
+  match.newbus.scan();
+  assert.equal(match.names(), ["vendor0"], "whatever the match tables say");
 });
 
 test("PRB-011 equal bids go to the longer match, then to the first registered", () => {
