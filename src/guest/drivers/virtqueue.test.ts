@@ -142,7 +142,7 @@ test("VIO-353 entry, then index, then the look at the suppression", () => {
     const at = (what: string) => memory.log.indexOf(what);
     const suppression = eventIdx ? used + 4 + 8 * 8 : used;
     const order = [
-      at("w32 12"), // the descriptor
+      at("w32 8"), // the descriptor
       at(`w16 ${avail + 4}`),
       at(`w16 ${avail + 2}`),
       at("prewrite 0+16"),

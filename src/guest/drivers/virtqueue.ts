@@ -78,9 +78,8 @@ export class Virtqueue {
   readonly #tables: DmaMemory | null; // one indirect table per descriptor
   readonly #notifyVq: (index: number) => void;
 
-  readonly #descPaddr: Float64Array; // by descriptor: what stands there, −1 where nothing of ours does
-  readonly #descLen: Uint32Array;
-  readonly #descLink: Uint32Array; // flags and next
+  readonly #descWords: Uint32Array; // our copy of the descriptors, and of the tables
+  readonly #tableWords: Uint32Array;
   readonly #next: Uint16Array; // by descriptor: the next one of its chain or of the free list
   readonly #cookies: Int32Array; // by descriptor: cookie of the buffer it begins, −1 where it begins none
   readonly #chain: Uint16Array; // by head: descriptors used
@@ -126,9 +125,8 @@ export class Virtqueue {
     this.#maxIndirect = options.maxIndirect > 1 ? Math.min(options.maxIndirect, size) : 0;
     this.#eventIdx = options.eventIdx;
     this.#notifyVq = options.notifyVq;
-    this.#descPaddr = new Float64Array(size);
-    this.#descLen = new Uint32Array(size);
-    this.#descLink = new Uint32Array(size);
+    this.#descWords = new Uint32Array(virtqDescBytes(size) / 4);
+    this.#tableWords = new Uint32Array((size * this.#maxIndirect * VIRTQ_DESC_SIZE) / 4);
     this.#next = new Uint16Array(size);
     this.#cookies = new Int32Array(size);
     this.#chain = new Uint16Array(size);
@@ -167,6 +165,10 @@ export class Virtqueue {
     if (this.#consumed === this.#usedIdx) this.#look();
     return (this.#usedIdx - this.#consumed) & 0xffff;
   }
+  /** The descriptor that the next buffer begins with; none other in flight begins there. Only while `nfree` is not 0. */
+  get nextHead(): number {
+    return this.#freeHead;
+  }
   /** buffers enqueued and not yet dequeued */
   get inFlight(): number {
     return this.#inFlight;
@@ -198,32 +200,33 @@ export class Virtqueue {
     let writableBytes = 0;
     if (indirect) {
       const tables = this.#tables as DmaMemory; // not null: #maxIndirect is 0 without
-      const table = head * this.#maxIndirect * VIRTQ_DESC_SIZE;
+      const table = head * this.#maxIndirect;
       for (let i = 0; i < needed; i++) {
-        let flags = i + 1 < needed ? VIRTQ_DESC_F_NEXT : 0;
+        let link = i + 1 < needed ? VIRTQ_DESC_F_NEXT | ((i + 1) << 16) : 0;
         if (i >= readable) {
-          flags |= VIRTQ_DESC_F_WRITE;
+          link |= VIRTQ_DESC_F_WRITE;
           writableBytes += len[i]!;
         }
-        write(tables, table + i * VIRTQ_DESC_SIZE, paddr[i]!, len[i]!, (flags | ((i + 1) << 16)) >>> 0);
+        if (!writeDesc(tables, this.#tableWords, table + i, paddr[i]!, len[i]!, link >>> 0)) continue;
+        if (table + i < this.#tableLow) this.#tableLow = table + i;
+        if (table + i >= this.#tableHigh) this.#tableHigh = table + i + 1;
       }
-      this.#writeDesc(head, tables.paddr + table, needed * VIRTQ_DESC_SIZE, VIRTQ_DESC_F_INDIRECT);
-      if (table < this.#tableLow) this.#tableLow = table;
-      const end = table + needed * VIRTQ_DESC_SIZE;
-      if (end > this.#tableHigh) this.#tableHigh = end;
+      const at = tables.paddr + table * VIRTQ_DESC_SIZE;
+      if (writeDesc(this.#ring, this.#descWords, head, at, needed * VIRTQ_DESC_SIZE, VIRTQ_DESC_F_INDIRECT))
+        this.#touch(head);
       this.#freeHead = this.#next[head]!;
       this.#chain[head] = 1;
       this.#free--;
     } else {
       let at = head;
       for (let i = 0; i < needed; i++) {
-        let flags = i + 1 < needed ? VIRTQ_DESC_F_NEXT : 0;
+        const next = this.#next[at]!;
+        let link = i + 1 < needed ? VIRTQ_DESC_F_NEXT | (next << 16) : 0;
         if (i >= readable) {
-          flags |= VIRTQ_DESC_F_WRITE;
+          link |= VIRTQ_DESC_F_WRITE;
           writableBytes += len[i]!;
         }
-        const next = this.#next[at]!;
-        this.#writeDesc(at, paddr[i]!, len[i]!, (flags | (next << 16)) >>> 0);
+        if (writeDesc(this.#ring, this.#descWords, at, paddr[i]!, len[i]!, link >>> 0)) this.#touch(at);
         at = next;
       }
       this.#freeHead = at;
@@ -333,7 +336,7 @@ export class Virtqueue {
     this.#ring.sync(0, this.bytes, "prewrite");
     this.#ring.sync(this.#used, this.bytes - this.#used, "preread");
     for (let i = 0; i < this.size; i++) this.#next[i] = i + 1; // the last one's is never followed
-    this.#descPaddr.fill(-1);
+    this.#descWords.fill(0);
     this.#cookies.fill(-1);
     this.#freeHead = 0;
     this.#free = this.size;
@@ -348,23 +351,16 @@ export class Virtqueue {
     this.#dirtyHigh = this.#tableHigh = 0;
   }
 
-  /** A buffer that comes back where it was before, as receive buffers do, leaves its descriptor as it is. */
-  #writeDesc(index: number, paddr: number, len: number, link: number): void {
-    if (this.#descPaddr[index] === paddr && this.#descLen[index] === len && this.#descLink[index] === link) return;
-    this.#descPaddr[index] = paddr;
-    this.#descLen[index] = len;
-    this.#descLink[index] = link;
-    write(this.#ring, index * VIRTQ_DESC_SIZE, paddr, len, link);
-    if (index < this.#dirtyLow) this.#dirtyLow = index;
-    if (index >= this.#dirtyHigh) this.#dirtyHigh = index + 1;
+  #touch(descriptor: number): void {
+    if (descriptor < this.#dirtyLow) this.#dirtyLow = descriptor;
+    if (descriptor >= this.#dirtyHigh) this.#dirtyHigh = descriptor + 1;
   }
 
   /** Syncs what was written: indirect tables, descriptors, entries of the available ring, and its index last. */
   #publish(queued: number): void {
     const ring = this.#ring;
-    if (this.#tableHigh > 0) this.#tables?.sync(this.#tableLow, this.#tableHigh - this.#tableLow, "prewrite");
-    if (this.#dirtyHigh > 0)
-      ring.sync(this.#dirtyLow * VIRTQ_DESC_SIZE, (this.#dirtyHigh - this.#dirtyLow) * VIRTQ_DESC_SIZE, "prewrite");
+    if (this.#tables !== null) syncDescs(this.#tables, this.#tableLow, this.#tableHigh);
+    syncDescs(ring, this.#dirtyLow, this.#dirtyHigh);
     const entries = this.#avail + VIRTQ_AVAIL_RING;
     const first = (this.#availIdx - queued) & this.#mask;
     if (first + queued <= this.size) ring.sync(entries + 2 * first, 2 * queued, "prewrite");
@@ -423,10 +419,46 @@ export class Virtqueue {
   }
 }
 
-/** Writes a descriptor; `link` is flags and next as one word. @see VIRTIO 1.3 §2.7.5 */
-const write = (memory: DmaMemory, at: number, paddr: number, len: number, link: number): void => {
-  memory.write32(at, paddr >>> 0);
-  memory.write32(at + 4, Math.floor(paddr / 0x1_0000_0000));
-  memory.write32(at + 8, len);
-  memory.write32(at + 12, link);
+/**
+ * Writes the words of a descriptor that differ from what stands there; buffers that come back to their place, as receive
+ * buffers do, write nothing. @param link flags and next as one word @returns whether anything was written. §2.7.5
+ */
+const writeDesc = (
+  memory: DmaMemory,
+  words: Uint32Array,
+  index: number,
+  paddr: number,
+  len: number,
+  link: number,
+): boolean => {
+  const at = 4 * index;
+  const low = paddr >>> 0;
+  const high = Math.floor(paddr / 0x1_0000_0000);
+  let written = false;
+  if (words[at] !== low) {
+    words[at] = low;
+    memory.write32(4 * at, low);
+    written = true;
+  }
+  if (words[at + 1] !== high) {
+    words[at + 1] = high;
+    memory.write32(4 * at + 4, high);
+    written = true;
+  }
+  if (words[at + 2] !== len) {
+    words[at + 2] = len;
+    memory.write32(4 * at + 8, len);
+    written = true;
+  }
+  if (words[at + 3] !== link) {
+    words[at + 3] = link;
+    memory.write32(4 * at + 12, link);
+    written = true;
+  }
+  return written;
+};
+
+/** @param high exclusive; not above `low` when there is nothing */
+const syncDescs = (memory: DmaMemory, low: number, high: number): void => {
+  if (high > low) memory.sync(low * VIRTQ_DESC_SIZE, (high - low) * VIRTQ_DESC_SIZE, "prewrite");
 };

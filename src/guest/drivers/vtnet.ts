@@ -123,7 +123,7 @@ export class Vtnet extends EthernetInterface {
   readonly #rxTaken: Int32Array; // clusters of the frame in hand
   #epoch = 0; // changes when the queues are emptied under a handler's feet
 
-  readonly #tx: DmaMemory; // a header per frame
+  readonly #tx: DmaMemory; // a header per descriptor that a frame may begin with
   readonly #txMask: number;
   readonly #txSegments = frameSegments(1 + TX_SEGS_MAX);
   readonly #txLen: Uint32Array; // by slot: bytes of the frame, 0 when it was dropped
@@ -260,7 +260,7 @@ export class Vtnet extends EthernetInterface {
     }
     if (error !== VQ_OK) return this.#drop();
     for (let i = 1; i < n; i++) this.#dma.sync(out.paddr[i]!, out.len[i]!, "prewrite");
-    out.paddr[0] = this.#tx.paddr + slot * TX_HDR_STRIDE;
+    out.paddr[0] = this.#tx.paddr + this.txvq.nextHead * TX_HDR_STRIDE;
     out.len[0] = this.#hdrSize;
     this.txvq.enqueue(slot, out, n, 0);
     this.#txLen[slot] = bytes;
