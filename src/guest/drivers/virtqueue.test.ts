@@ -351,6 +351,21 @@ test("VIO-345 reinit wants the same size and leaves a ring of zeros", () => {
   assert.is(ring.availIdx, 1);
 });
 
+test("what a device has done to descriptors and tables is undone by reinit", () => {
+  const { memory, vq, ring } = rig({ maxIndirect: 4 });
+  const put = () => {
+    vq.enqueue(0, segments(3), 2, 1);
+    vq.notify();
+    return ring.chain(ring.pop());
+  };
+  const chain = put();
+  memory.device.fill(0xee);
+  while (vq.drain() >= 0);
+  vq.reinit(8);
+  ring.last = 0;
+  assert.equal(put(), chain);
+});
+
 test("indices wrap at 65536", () => {
   const { vq, ring } = rig({ size: 2 });
   for (let i = 0; i < 65_600; i++) {

@@ -331,9 +331,9 @@ export class Virtqueue {
   }
 
   #start(): void {
-    const zeros = new Uint8Array(this.bytes);
-    this.#ring.copyIn(0, zeros, 0, zeros.length);
-    this.#ring.sync(0, this.bytes, "prewrite");
+    clear(this.#ring);
+    if (this.#tables !== null) clear(this.#tables);
+    this.#tableWords.fill(0);
     this.#ring.sync(this.#used, this.bytes - this.#used, "preread");
     for (let i = 0; i < this.size; i++) this.#next[i] = i + 1; // the last one's is never followed
     this.#descWords.fill(0);
@@ -456,6 +456,11 @@ const writeDesc = (
     written = true;
   }
   return written;
+};
+
+const clear = (memory: DmaMemory): void => {
+  memory.copyIn(0, new Uint8Array(memory.size), 0, memory.size);
+  memory.sync(0, memory.size, "prewrite");
 };
 
 /** @param high exclusive; not above `low` when there is nothing */
