@@ -29,6 +29,8 @@ export class Mapping {
 
 const NOBODY = new Mapping({ barRead: () => 0xffff_ffff, barWrite: () => {} }, 0, 0, Number.MAX_SAFE_INTEGER);
 
+const LARGEST_INT32 = 0x7fff_ffff;
+
 /** Table entries from here on are lists of mappings that share a page. */
 const SHARED = 0x8000;
 
@@ -69,38 +71,20 @@ export class AddressSpace {
   read(address: number, width: AccessWidth): number {
     const at = address < 0 ? address >>> 0 : address;
     const m = this.#whole(at, width);
-    if (m !== null) return m.target.barRead(m.bar, at - m.base, width);
-    let value = 0;
-    for (let done = 0, scale = 1; done < width; ) {
-      const part = this.#pieceAt(at + done, width - done);
-      const owner = this.#ownerOf(at + done);
-      const piece =
-        owner === null ? 2 ** (8 * part) - 1 : owner.target.barRead(owner.bar, at + done - owner.base, part);
-      value += piece * scale;
-      done += part;
-      scale *= 2 ** (8 * part);
-    }
-    return value;
+    if (m === null) return this.#readPieces(at, width);
+    // Offsets as int32 wherever they can be: a double is boxed on its way into the target.
+    return m.size <= LARGEST_INT32
+      ? m.target.barRead(m.bar, (at - m.base) | 0, width)
+      : m.target.barRead(m.bar, at - m.base, width);
   }
 
   /** @param value cut to `width` bytes by whoever answers */
   write(address: number, width: AccessWidth, value: number): void {
     const at = address < 0 ? address >>> 0 : address;
     const m = this.#whole(at, width);
-    if (m !== null) {
-      m.target.barWrite(m.bar, at - m.base, width, value);
-      return;
-    }
-    for (let done = 0, rest = value >>> 0; done < width; ) {
-      const part = this.#pieceAt(at + done, width - done);
-      const owner = this.#ownerOf(at + done);
-      if (owner !== null) {
-        const piece = part === 4 ? rest : rest & (2 ** (8 * part) - 1);
-        owner.target.barWrite(owner.bar, at + done - owner.base, part, piece);
-      }
-      done += part;
-      rest = part === 4 ? 0 : rest >>> (8 * part);
-    }
+    if (m === null) this.#writePieces(at, width, value);
+    else if (m.size <= LARGEST_INT32) m.target.barWrite(m.bar, (at - m.base) | 0, width, value);
+    else m.target.barWrite(m.bar, at - m.base, width, value);
   }
 
   /** An 8-byte read as two of 4, low half first: `pair[0]` is the low one. */
@@ -151,10 +135,13 @@ export class AddressSpace {
   /** The mapping that answers the whole access; null: several, or nobody. */
   #whole(at: number, width: AccessWidth): Mapping | null {
     const last = at + width - 1;
-    if (last >= this.#limit) return this.#firstOf(this.#high, at, width);
-    const entry = this.#table[at >>> this.#shift]!;
-    const lastPage = last >>> this.#shift;
-    for (let page = (at >>> this.#shift) + 1; page <= lastPage; page++) if (this.#table[page] !== entry) return null;
+    const shift = this.#shift;
+    const table = this.#table;
+    const lastPage = last >>> shift;
+    if (last > 0xffff_ffff || lastPage >= table.length) return this.#firstOf(this.#high, at, width);
+    const entry = table[at >>> shift]!;
+    if (table[lastPage] !== entry) return null;
+    if (shift === 0 && width === 4 && (table[at + 1] !== entry || table[at + 2] !== entry)) return null;
     if (entry >= SHARED) return this.#firstOf(this.#shared[entry - SHARED]!, at, width);
     const m = this.#byId[entry]!;
     return at >= m.base && last < m.base + m.size ? m : null;
@@ -168,6 +155,33 @@ export class AddressSpace {
       if (at < m.base + m.size && end > m.base) return at >= m.base && end <= m.base + m.size ? m : null;
     }
     return null;
+  }
+
+  #readPieces(at: number, width: AccessWidth): number {
+    let value = 0;
+    for (let done = 0, scale = 1; done < width; ) {
+      const part = this.#pieceAt(at + done, width - done);
+      const owner = this.#ownerOf(at + done);
+      const piece =
+        owner === null ? 2 ** (8 * part) - 1 : owner.target.barRead(owner.bar, at + done - owner.base, part);
+      value += piece * scale;
+      done += part;
+      scale *= 2 ** (8 * part);
+    }
+    return value;
+  }
+
+  #writePieces(at: number, width: AccessWidth, value: number): void {
+    for (let done = 0, rest = value >>> 0; done < width; ) {
+      const part = this.#pieceAt(at + done, width - done);
+      const owner = this.#ownerOf(at + done);
+      if (owner !== null) {
+        const piece = part === 4 ? rest : rest & (2 ** (8 * part) - 1);
+        owner.target.barWrite(owner.bar, at + done - owner.base, part, piece);
+      }
+      done += part;
+      rest = part === 4 ? 0 : rest >>> (8 * part);
+    }
   }
 
   #ownerOf(at: number): Mapping | null {

@@ -90,6 +90,7 @@ export class ConfigSpace implements ConfigBytes {
   readonly #live = new Uint8Array(PCI_CONFIG_SIZE); // bits that change without the guest
   readonly #ownerAt = new Uint8Array(PCI_CONFIG_SIZE); // index into #owners; 0: nobody
   readonly #watched = new Uint8Array(PCI_CONFIG_SIZE); // 1 where a read is announced
+  readonly #watchedDwords = new Uint8Array(PCI_CONFIG_SIZE / 4);
   readonly #owners: (ConfigOwner | null)[] = [null];
 
   readonly #bytes: Uint8Array;
@@ -120,6 +121,11 @@ export class ConfigSpace implements ConfigBytes {
   /** @param offset bytes; what lies outside 0 … 255 reads all ones */
   read(offset: number, width: AccessWidth): number {
     if (!(offset >= 0 && offset < PCI_CONFIG_SIZE)) return allOnes(width);
+    if ((offset & 3) + width <= 4 && this.#watchedDwords[offset >> 2] === 0) return this.get(offset, width);
+    return this.#readSplit(offset, width);
+  }
+
+  #readSplit(offset: number, width: AccessWidth): number {
     const low = Math.min(width, 4 - (offset & 3));
     const value = this.#readLanes(offset, low);
     if (low === width) return value;
@@ -350,7 +356,9 @@ export class ConfigSpace implements ConfigBytes {
       this.#live[at + i] = live?.[i] ?? 0;
       if (((rw[i]! | (live?.[i] ?? 0)) & (w1c?.[i] ?? 0)) !== 0)
         throw fail("capability-images", `byte ${i} has a bit that is write-1-to-clear and something else`);
-      this.#watched[at + i] = capability.beforeRead === undefined ? 0 : 1;
+      if (capability.beforeRead === undefined) continue;
+      this.#watched[at + i] = 1;
+      this.#watchedDwords[(at + i) >> 2] = 1;
     }
   }
 
