@@ -1,4 +1,5 @@
 import type { DmaDoor, GuestMemory, MemoryWindow } from "../contract/index.js";
+import { copyBytes } from "./copy.js";
 import { windowAt } from "./guest-memory.js";
 
 const NO_WINDOW: MemoryWindow = {
@@ -92,7 +93,7 @@ export class Door implements DmaDoor {
       const w = this.#windowFor(address + done);
       const from = address + done - w.base;
       const part = Math.min(length - done, w.size - from);
-      target.set(w.bytes.subarray(from, from + part), targetStart + done);
+      copyBytes(w.bytes, from, part, target, targetStart + done);
       done += part;
     }
     return true;
@@ -104,8 +105,7 @@ export class Door implements DmaDoor {
       const w = this.#windowFor(address + done);
       const to = address + done - w.base;
       const part = Math.min(length - done, w.size - to);
-      const from = sourceStart + done;
-      w.bytes.set(from === 0 && part === source.length ? source : source.subarray(from, from + part), to);
+      copyBytes(source, sourceStart + done, part, w.bytes, to);
       done += part;
     }
     this.wrote(address, length);

@@ -5,6 +5,8 @@
  * → `locate`/`read`/`write`, `wrote`, and `flush` at the end of a batch → `memory.replace(windows)` when RAM moved.
  */
 export * from "./checksum.js";
+export * from "./copy.js";
+export * from "./crc32.js";
 export * from "./dma-door.js";
 export * from "./errors.js";
 export * from "./frame.js";

@@ -75,6 +75,12 @@ test("has tells what is there, raw hands it on", () => {
   assert.is(state.raw, raw);
 });
 
+test("an object that cannot become a string is refused like any other", () => {
+  const state = new StateReader({ value: { toString: {} }, version: { toString: {} } }, "s");
+  refused("s.value", () => state.integer("value"));
+  refused("s", () => new StateReader(state.raw, "s", 1));
+});
+
 test("whatever is in a state, a reader gives the asked type or throws StateError", () => {
   fc.assert(
     fc.property(fc.anything(), (value) => {

@@ -1,6 +1,9 @@
 import type { SavedState } from "../contract/index.js";
 import { StateError } from "./errors.js";
 
+/** For messages; never calls what a crafted state may hold under `toString`. */
+const show = (value: unknown): string => (typeof value === "object" && value !== null ? "an object" : String(value));
+
 /**
  * Reads a saved state with its types and ranges checked, so that a crafted one is refused before anything is applied.
  * Every getter throws `StateError` naming the path.
@@ -15,7 +18,7 @@ export class StateReader {
     this.path = path;
     this.#state = state as SavedState;
     if (version !== undefined && this.#state.version !== version)
-      throw new StateError(path, `version ${String(this.#state.version)}, expected ${version}`);
+      throw new StateError(path, `version ${show(this.#state.version)}, expected ${version}`);
   }
 
   has(key: string): boolean {
@@ -26,7 +29,7 @@ export class StateReader {
   integer(key: string, min = 0, max = Number.MAX_SAFE_INTEGER): number {
     const value = this.#state[key];
     if (typeof value !== "number" || !Number.isSafeInteger(value) || value < min || value > max)
-      throw new StateError(`${this.path}.${key}`, `${String(value)} is no integer in ${min} … ${max}`);
+      throw new StateError(`${this.path}.${key}`, `${show(value)} is no integer in ${min} … ${max}`);
     return value;
   }
 
@@ -37,13 +40,13 @@ export class StateReader {
 
   boolean(key: string): boolean {
     const value = this.#state[key];
-    if (typeof value !== "boolean") throw new StateError(`${this.path}.${key}`, `${String(value)} is no boolean`);
+    if (typeof value !== "boolean") throw new StateError(`${this.path}.${key}`, `${show(value)} is no boolean`);
     return value;
   }
 
   string(key: string): string {
     const value = this.#state[key];
-    if (typeof value !== "string") throw new StateError(`${this.path}.${key}`, `${String(value)} is no string`);
+    if (typeof value !== "string") throw new StateError(`${this.path}.${key}`, `${show(value)} is no string`);
     return value;
   }
 
@@ -62,7 +65,7 @@ export class StateReader {
       throw new StateError(`${this.path}.${key}`, `no array of ${length ?? "any"} elements`);
     for (const n of value)
       if (!Number.isSafeInteger(n) || n < min || n > max)
-        throw new StateError(`${this.path}.${key}`, `${String(n)} is no integer in ${min} … ${max}`);
+        throw new StateError(`${this.path}.${key}`, `${show(n)} is no integer in ${min} … ${max}`);
     return [...(value as number[])];
   }
 
