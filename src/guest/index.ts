@@ -8,7 +8,7 @@
 export { type Bouncing, tighten, UNCONSTRAINED } from "./bus-dma.js";
 export * from "./dmesg.js";
 export * from "./drivers/index.js";
-export * from "./drivers/index.js";
+export * from "./formats/index.js";
 export { Newbus, type NewbusOptions } from "./newbus.js";
 export { PCIB, type PcibChild, ROOT, type RootChild } from "./pci-bus.js";
 export { PCI } from "./pci-class.js";
