@@ -107,7 +107,7 @@ test("as an option they are OR-ed into the register number, as QEMU does", () =>
   assert.is(inp(0xcfc, 1), 0x01);
 });
 
-test("PCI-011 an absent function reads all ones by width, PCI-012 and ignores writes", () => {
+test("PCI-011 PCI-012 an absent function reads all ones by width and ignores writes", () => {
   const { inp, out } = rig();
   for (const address of [0x80002000, 0x80001900, 0x8000f800, 0x80000900]) {
     out(0xcf8, 4, address | 0x0c);

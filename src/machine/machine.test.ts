@@ -186,7 +186,7 @@ test("PCI-126 a message outside the interrupt window is an ordinary, gated write
 
 // ------------------------------------------------------------------------------------------------ slots
 
-test("PCI-040 function 1 without function 0 is refused; PCI-036 so is one beside a function 0 that does not show bit 7", () => {
+test("PCI-040 PCI-036 function 1 without function 0 is refused, and so is one beside a function 0 that does not show bit 7", () => {
   const { machine } = rig();
   assert.throws(() => machine.plug("00:04.1", new TestFunction()), isConfigError("no-function-0"));
   assert.throws(() => machine.plug("00:03.1", new TestFunction()), isConfigError("single-function"));

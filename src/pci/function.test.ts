@@ -199,7 +199,7 @@ test("a model can have Bus Master forced on; it is off by default and after a re
 
 // ------------------------------------------------------------------------------------------------ life
 
-test("PCI-151 a bus reset restores every register, PCI-153 and a function reset clears Command and BARs", () => {
+test("PCI-151 PCI-153 a bus reset restores every register, and a function reset clears Command and BARs of its function", () => {
   for (const kind of ["bus", "function"] as const) {
     const { card, model, host } = rig(new TestFunction({ capabilities: [new Msix({ vectors: 2, bar: 2 })] }));
     const fresh = Array.from({ length: 64 }, (_, i) => card.configRead(4 * i, 4));

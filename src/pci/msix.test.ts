@@ -87,7 +87,7 @@ test("PCI-121 the pending bits ignore writes", () => {
   assert.is(pba(), 1);
 });
 
-test("PCI-122 the table takes aligned dwords, PCI-123 and ignores 8- and 16-bit writes", () => {
+test("PCI-122 PCI-123 the table takes aligned dwords and ignores 8- and 16-bit writes", () => {
   const { card } = rig();
   card.barWrite(2, 0x10, 4, 0xfee01000);
   card.barWrite(2, 0x14, 4, 0x00000001);
