@@ -1,6 +1,6 @@
 import {
   ConfigError,
-  crc32,
+  crc32View,
   Door,
   ETHER_HDR_LEN,
   ETHER_MIN_LEN,
@@ -599,8 +599,8 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
     return this.#noCrc;
   }
 
-  fcsHolds(bytes: Uint8Array, start: number, length: number): boolean {
-    return crc32(bytes, start, length) === CRC32_RESIDUE;
+  fcsHolds(view: DataView, start: number, length: number): boolean {
+    return crc32View(view, start, length) === CRC32_RESIDUE;
   }
 
   txUsed(bytesCopied: number): void {

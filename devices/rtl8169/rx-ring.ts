@@ -1,4 +1,4 @@
-import { crc32, ETHER_MIN_LEN, type StateReader } from "../../src/bytes/index.js";
+import { copyBytes, crc32, crc32View, ETHER_MIN_LEN, type StateReader } from "../../src/bytes/index.js";
 import type { DmaDoor, SavedState } from "../../src/contract/index.js";
 import { bits } from "../../src/regs/index.js";
 import {
@@ -8,7 +8,6 @@ import {
   RTL8169_RX_COMMAND,
   RTL8169_RX_STATUS,
 } from "../../src/spec/rtl8169.js";
-import { copyBytes } from "./copy.js";
 import { Descriptor } from "./descriptor.js";
 
 const OWN = bits(RTL8169_RX_COMMAND.OWN);
@@ -43,6 +42,8 @@ export class RxRing {
   readonly #eor = new Uint8Array(RTL8169_MAX_DESCS);
   #reserved = 0;
   #next = 0;
+  /** CRC of the present frame as far as it stands in guest memory */
+  #crc = 0;
   /** what follows the frame in memory: zeros up to the shortest frame, and the FCS */
   readonly #tail = new Uint8Array(ETHER_MIN_LEN + FCS_LEN);
   readonly #tailView = new DataView(this.#tail.buffer);
@@ -93,11 +94,16 @@ export class RxRing {
     const total = (length < ETHER_MIN_LEN ? ETHER_MIN_LEN : length) + FCS_LEN;
     const room = this.#reserve(door, total);
     if (room !== "delivered") return room;
-    this.#prepareTail(bytes, start, length, total);
+    this.#crc = 0;
     const last = this.#reserved - 1;
     for (let i = 0, done = 0; i <= last; i++) {
       const part = Math.min(this.#size[i]!, total - done);
-      this.#fill(door, this.#buffer[i]!, part, bytes, start, length, done);
+      const body = Math.min(part, Math.max(length - done, 0));
+      if (body > 0) {
+        this.#writeBody(door, this.#buffer[i]!, body, bytes, start + done);
+        if (done + body === length) this.#prepareTail(total - length);
+      }
+      if (body < part) this.#writeTail(door, this.#buffer[i]! + body, part - body, done + body - length);
       done += part;
     }
     // The data stands in memory before the first OWN goes, and the descriptor with LS is the last one.
@@ -154,37 +160,33 @@ export class RxRing {
     return "lost";
   }
 
-  #prepareTail(bytes: Uint8Array, start: number, length: number, total: number): void {
-    if (!this.#computeFcs) return;
-    const pad = total - FCS_LEN - length;
-    this.#tail.fill(0, 0, pad);
-    const crc = crc32(bytes, start, length);
-    this.#tailView.setUint32(pad, pad > 0 ? crc32(this.#tail, 0, pad, crc) : crc, true);
-  }
-
-  /** Writes `part` bytes, from byte `done` of frame and tail on, to a buffer. */
-  #fill(
-    door: DmaDoor,
-    buffer: number,
-    part: number,
-    bytes: Uint8Array,
-    start: number,
-    length: number,
-    done: number,
-  ): void {
-    const body = Math.min(part, Math.max(length - done, 0));
-    const rest = part - body;
-    const tailAt = done + body - length;
-    if (!door.locateWritable(buffer, part)) {
-      if (body > 0) door.write(buffer, body, bytes, start + done);
-      if (rest > 0) door.write(buffer + body, rest, this.#tail, tailAt);
+  /** The FCS is computed over guest memory, after the copy: a view stands there, and none over the far end's bytes. */
+  #writeBody(door: DmaDoor, address: number, length: number, bytes: Uint8Array, start: number): void {
+    if (!door.locateWritable(address, length)) {
+      door.write(address, length, bytes, start);
+      if (this.#computeFcs) this.#crc = crc32(bytes, start, length, this.#crc);
       return;
     }
-    const target = door.bytes;
-    const at = door.at;
-    copyBytes(bytes, start + done, body, target, at);
-    copyBytes(this.#tail, tailAt, rest, target, at + body);
-    door.wrote(buffer, part);
+    copyBytes(bytes, start, length, door.bytes, door.at);
+    door.wrote(address, length);
+    if (this.#computeFcs) this.#crc = crc32View(door.view, door.at, length, this.#crc);
+  }
+
+  /** The frame is through: `size` bytes of padding and FCS follow. */
+  #prepareTail(size: number): void {
+    if (!this.#computeFcs) return;
+    const pad = size - FCS_LEN;
+    this.#tail.fill(0, 0, pad);
+    this.#tailView.setUint32(pad, crc32(this.#tail, 0, pad, this.#crc), true);
+  }
+
+  #writeTail(door: DmaDoor, address: number, length: number, from: number): void {
+    if (!door.locateWritable(address, length)) {
+      door.write(address, length, this.#tail, from);
+      return;
+    }
+    copyBytes(this.#tail, from, length, door.bytes, door.at);
+    door.wrote(address, length);
   }
 
   save(): SavedState {

@@ -1,9 +1,8 @@
-import { ETHER_MIN_LEN, StateError, type StateReader } from "../../src/bytes/index.js";
+import { copyBytes, ETHER_MIN_LEN, StateError, type StateReader } from "../../src/bytes/index.js";
 import type { DmaDoor, SavedState, Verdict } from "../../src/contract/index.js";
 import { bits } from "../../src/regs/index.js";
 import { RTL8169, RTL8169_DESC_SIZE, RTL8169_MAX_DESCS, RTL8169_TX_OPTS1 } from "../../src/spec/rtl8169.js";
 import { insertChecksums } from "./checksum.js";
-import { copyBytes } from "./copy.js";
 import { Descriptor } from "./descriptor.js";
 
 const OWN = bits(RTL8169_TX_OPTS1.OWN);
@@ -33,7 +32,7 @@ export interface TxCard {
   /** Puts a frame without FCS on the wire or into the loop. `later`: nothing was taken. */
   transmit(bytes: Uint8Array, start: number, length: number): Verdict;
   /** Whether `length` bytes end with the FCS that belongs to them. */
-  fcsHolds(bytes: Uint8Array, start: number, length: number): boolean;
+  fcsHolds(view: DataView, start: number, length: number): boolean;
   /** Tells of a guest's mistake. */
   report(code: string, value: number): void;
   /** A frame that the guest botched is not sent. */
@@ -209,7 +208,7 @@ export class TxRing {
     if (this.#length === 0) return this.#fail("tx-empty", this.#index);
     let length = this.#length;
     if (card.noCrc) {
-      if (length <= FCS_LEN || !card.fcsHolds(stage, 0, length)) return this.#fail("tx-bad-fcs", length);
+      if (length <= FCS_LEN || !card.fcsHolds(this.#stageView, 0, length)) return this.#fail("tx-bad-fcs", length);
       length -= FCS_LEN;
     } else if ((this.#command & LGSEN) === 0 && (this.#command & CHECKSUMS) !== 0)
       insertChecksums(stage, this.#stageView, length, this.#command);

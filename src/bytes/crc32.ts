@@ -41,9 +41,10 @@ const OVER_STEP_MIDDLE = overStep(11, 11);
 const OVER_STEP_HIGH = overStep(22, 10);
 
 /**
- * The frame check sequence: CRC-32 as transmitted, least significant byte first. Unsigned. IEEE 802.3 §3.2.9
+ * The frame check sequence: CRC-32 as transmitted, least significant byte first. IEEE 802.3 §3.2.9
  * For a few bytes, or where no DataView stands over them; `crc32View` takes half the time for a full frame.
  * @param previous the result for the bytes in front of these, where a frame lies in pieces
+ * @returns an int32, which is never boxed on its way; `>>> 0` makes it unsigned
  */
 export const crc32 = (bytes: Uint8Array, start: number, length: number, previous = 0): number => {
   const end = start + length;
@@ -52,7 +53,7 @@ export const crc32 = (bytes: Uint8Array, start: number, length: number, previous
   for (const last = end - 4; i <= last; i += 4)
     c = overWord(c ^ (bytes[i]! | (bytes[i + 1]! << 8) | (bytes[i + 2]! << 16) | (bytes[i + 3]! << 24)));
   for (; i < end; i++) c = overByte(c, bytes[i]!);
-  return ~c >>> 0;
+  return ~c;
 };
 
 /**
@@ -81,5 +82,5 @@ export const crc32View = (view: DataView, start: number, length: number, previou
     c = 0;
   }
   for (; i < end; i++) a = overByte(a, view.getUint8(i));
-  return ~a >>> 0;
+  return ~a;
 };
