@@ -58,7 +58,7 @@ export class Bus implements Target {
   /** Who answers configuration cycles at an address; null: nobody. */
   visible(bdf: Bdf): Slot | null {
     if (!(bdf >= 0 && bdf < DEVFNS)) return null;
-    return pciFunction(bdf) !== 0 && this.#slots[bdf & ~7] === null ? null : this.#slots[bdf]!;
+    return pciFunction(bdf) !== 0 && this.#slots[bdf & ~7] === null ? null : (this.#slots[bdf] ?? null);
   }
 
   /** All ones where no function answers. */

@@ -138,6 +138,8 @@ test("PCI-174 RAM whose buffer was detached is detected at the next access", () 
   machine.configWrite(0x18, 0x04, 2, 4);
   machine.memWrite(0x100, 4, 0x11223344);
   const grown = new Uint8Array(structuredClone(bytes.buffer, { transfer: [bytes.buffer] }));
+  machine.message(0x100, 0x55);
+  assert.is((machine.save().ram as unknown[]).length, 0);
   assert.is(machine.memRead(0x100, 4), 0xffffffff);
   machine.memWrite(0x100, 4, 0);
   assert.not(card.model.seams!.dma.locate(0x100, 4));

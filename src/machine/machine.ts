@@ -7,6 +7,7 @@ import type {
   Diagnostic,
   GuestMemory,
   HostInterrupts,
+  MemoryWindow,
   SavedState,
   Slot,
   Stateful,
@@ -265,7 +266,7 @@ export class Machine implements Stateful {
   message(address: number, data: number): void {
     if (this.interrupts.message(address, data)) return;
     if (!Number.isSafeInteger(address + 4)) return;
-    for (const { base, size, view, writable } of this.memory.windows) {
+    for (const { base, size, view, writable } of this.#windows) {
       if (address < base || address + 4 > base + size || !writable) continue;
       view.setUint32(address - base, data, true);
       this.memory.written?.(address, address + 4);
@@ -404,7 +405,7 @@ export class Machine implements Stateful {
       interrupts: this.interrupts.save(),
       work: this.work.save(),
       functions: this.#places.map(({ bdf, slot }) => ({ bdf, name: slot.name, state: slot.save() })),
-      ram: ram ? this.memory.windows.map(({ base, bytes }) => ({ base, bytes: bytes.slice() })) : null,
+      ram: ram ? this.#windows.map(({ base, bytes }) => ({ base, bytes: bytes.slice() })) : null,
     };
   }
 
@@ -455,8 +456,14 @@ export class Machine implements Stateful {
     }
   }
 
+  /** RAM as it is now: reading the generation is what finds a buffer that was detached. */
+  get #windows(): readonly MemoryWindow[] {
+    if (this.memory.generation !== this.#ramGeneration) this.#syncRam();
+    return this.memory.windows;
+  }
+
   #checkRam(reader: StateReader): Uint8Array[] {
-    const { windows } = this.memory;
+    const windows = this.#windows;
     return reader.objects("ram", windows.length).map((saved, i) => {
       const { base, size } = windows[i]!;
       if (saved.integer("base") !== base)
