@@ -1,4 +1,4 @@
-import { Door } from "../bytes/index.js";
+import { copyBytes, Door } from "../bytes/index.js";
 import type { DmaDoor } from "../contract/index.js";
 import {
   VIRTQ_DESC_F_INDIRECT,
@@ -198,7 +198,7 @@ export class SegmentList {
       const part = Math.min(left, size - from);
       const at = this.at[i]!;
       if (at < 0) dma.read(this.address[i]! + from, part, target, to);
-      else target.set(this.bytes[i]!.subarray(at + from, at + from + part), to);
+      else copyBytes(this.bytes[i]!, at + from, part, target, to);
       to += part;
       left -= part;
       from = 0;
@@ -221,8 +221,7 @@ export class SegmentList {
       const address = this.address[i]! + to;
       if (at < 0) dma.write(address, part, source, from);
       else {
-        const whole = from === 0 && part === source.length;
-        this.bytes[i]!.set(whole ? source : source.subarray(from, from + part), at + to);
+        copyBytes(source, from, part, this.bytes[i]!, at + to);
         dma.wrote(address, part);
       }
       from += part;
