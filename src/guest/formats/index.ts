@@ -15,5 +15,5 @@ export { type LspciOptions, lspci } from "./lspci.js";
 export { type PciModalias, pciModalias, virtioModalias } from "./modalias.js";
 export { readPciDump, writePciDump } from "./pci-dump.js";
 export type { PciListing } from "./pci-function.js";
-export { NO_NAMES, OWN_NAMES, type PciNames } from "./pci-names.js";
+export { NO_NAMES, OWN_NAMES, type PciNames, readPciIds } from "./pci-names.js";
 export { type PciconfListing, type PciconfOptions, pciconf } from "./pciconf.js";

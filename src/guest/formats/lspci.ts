@@ -144,21 +144,22 @@ class Names {
   }
 
   device(vendor: number, device: number): string {
-    return this.#pair(vendor, device, this.#names.devices[vendor * 0x1_0000 + device]);
+    return this.#pair(vendor, device, this.#names.devices.get(vendor * 0x1_0000 + device));
   }
 
   subsystem(config: ConfigBytesReader, vendor: number, device: number): string {
     const own = config.vendor * 0x1_0000 + config.device;
     const subsystem = vendor * 0x1_0000 + device;
     // A card that names itself as its subsystem has its own name.
-    const name = this.#names.subsystems[own]?.[subsystem] ?? (own === subsystem ? this.#names.devices[own] : undefined);
+    const name =
+      this.#names.subsystems.get(own)?.get(subsystem) ?? (own === subsystem ? this.#names.devices.get(own) : undefined);
     return this.#pair(vendor, device, name);
   }
 
   class(code: number): string {
     if (this.#ids === "numbers") return hex4(code);
-    const name = this.#names.classes[code];
-    const base = this.#names.baseClasses[code >>> 8];
+    const name = this.#names.classes.get(code);
+    const base = this.#names.baseClasses.get(code >>> 8);
     // Where only the base class has a name, the number goes with it.
     if (name === undefined && base !== undefined) return `${base} [${hex4(code)}]`;
     if (this.#ids === "both") return `${name ?? "Class"} [${hex4(code)}]`;
@@ -167,7 +168,7 @@ class Names {
 
   /** Name of a programming interface, or null; it does not follow `-n`. */
   progIf(code: number, progIf: number): string | null {
-    const name = this.#names.progIfs[code * 0x100 + progIf];
+    const name = this.#names.progIfs.get(code * 0x100 + progIf);
     if (name !== undefined) return name;
     if (code !== 0x0101 || (progIf & 0x70) !== 0) return null;
     // IDE: channels in native mode (O) or able to change it (P), and the bus master.
@@ -179,7 +180,7 @@ class Names {
   #pair(vendor: number, device: number, deviceName: string | undefined): string {
     const numbers = `${hex4(vendor)}:${hex4(device)}`;
     if (this.#ids === "numbers") return numbers;
-    const vendorName = this.#names.vendors[vendor];
+    const vendorName = this.#names.vendors.get(vendor);
     if (this.#ids === "both") {
       if (vendorName === undefined) return `Device [${numbers}]`;
       return `${vendorName} ${deviceName ?? "Device"} [${numbers}]`;

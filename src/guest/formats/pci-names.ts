@@ -1,131 +1,154 @@
-/** Names for numbers, as lspci and pciconf print them. Keys are numbers; what is not listed has no name. */
+import { ConfigError } from "../../bytes/index.js";
+
+/** Names for numbers, as lspci and pciconf print them. A pair of ids is the first × 65536 + the second. */
 export interface PciNames {
-  readonly vendors: { readonly [vendor: number]: string };
-  /** by vendor × 65536 + device */
-  readonly devices: { readonly [vendorDevice: number]: string };
-  /** by vendor × 65536 + device, then by subsystem vendor × 65536 + subsystem */
-  readonly subsystems: { readonly [vendorDevice: number]: { readonly [subsystem: number]: string } };
+  readonly vendors: ReadonlyMap<number, string>;
+  /** by vendor and device */
+  readonly devices: ReadonlyMap<number, string>;
+  /** by vendor and device, then by subsystem vendor and subsystem */
+  readonly subsystems: ReadonlyMap<number, ReadonlyMap<number, string>>;
   /** by base class */
-  readonly baseClasses: { readonly [base: number]: string };
+  readonly baseClasses: ReadonlyMap<number, string>;
   /** by base class × 256 + sub-class */
-  readonly classes: { readonly [classCode: number]: string };
+  readonly classes: ReadonlyMap<number, string>;
   /** by base class × 65536 + sub-class × 256 + programming interface */
-  readonly progIfs: { readonly [classCode: number]: string };
+  readonly progIfs: ReadonlyMap<number, string>;
 }
 
-/** No name for anything: what `lspci -i /dev/null` prints. */
-export const NO_NAMES: PciNames = {
-  vendors: {},
-  devices: {},
-  subsystems: {},
-  baseClasses: {},
-  classes: {},
-  progIfs: {},
+/**
+ * Reads a list of names in the format of pci.ids, the public list or a part of it; what is no vendor or class is left out.
+ * @throws ConfigError `pci-ids` naming the line
+ */
+export const readPciIds = (text: string): PciNames => {
+  const names = {
+    vendors: new Map<number, string>(),
+    devices: new Map<number, string>(),
+    subsystems: new Map<number, Map<number, string>>(),
+    baseClasses: new Map<number, string>(),
+    classes: new Map<number, string>(),
+    progIfs: new Map<number, string>(),
+  };
+  let section: "vendors" | "classes" | "others" = "others";
+  let [outer, inner] = [-1, -1];
+  for (const [i, line] of text.split("\n").entries()) {
+    if (line.trim() === "" || line.startsWith("#")) continue;
+    const parts = /^(\t{0,2})(?:([A-Z]) )?([0-9a-f]{2,4})(?: ([0-9a-f]{4}))? {2}(.*)$/.exec(line);
+    if (parts === null) {
+      if (/^[A-Z]/.test(line)) section = "others";
+      if (section === "others") continue;
+      throw new ConfigError("pci-ids", `line ${i + 1}: ${line.trim()}`);
+    }
+    const [, indent = "", kind, id = "", subsystem, name = ""] = parts;
+    const code = Number.parseInt(id, 16);
+    if (indent === "") {
+      section = kind === undefined ? "vendors" : kind === "C" ? "classes" : "others";
+      outer = code;
+      if (section !== "others") (section === "vendors" ? names.vendors : names.baseClasses).set(code, name);
+    } else if (indent === "\t") {
+      inner = outer * (section === "vendors" ? 0x1_0000 : 0x100) + code;
+      if (section !== "others") (section === "vendors" ? names.devices : names.classes).set(inner, name);
+    } else if (section === "classes") names.progIfs.set(inner * 0x100 + code, name);
+    else if (section === "vendors" && subsystem !== undefined) {
+      const known = names.subsystems.get(inner) ?? new Map<number, string>();
+      names.subsystems.set(inner, known.set(code * 0x1_0000 + Number.parseInt(subsystem, 16), name));
+    }
+  }
+  return names;
 };
 
-const QEMU = { 452202752: "QEMU Virtual Machine" };
-const QEMU_OLD = { 452202752: "Qemu virtual machine" };
+/** No name for anything: what `lspci -i /dev/null` prints. */
+export const NO_NAMES: PciNames = /* @__PURE__ */ readPciIds("");
 
 /** The names of what stands in our machines, spelled as in the public list of PCI ids of 2023-04-10. */
-export const OWN_NAMES: PciNames = {
-  vendors: {
-    4130: "Advanced Micro Devices, Inc. [AMD]",
-    4332: "Realtek Semiconductor Co., Ltd.",
-    6900: "Red Hat, Inc.",
-    6966: "Red Hat, Inc.",
-    32902: "Intel Corporation",
-  },
-  devices: {
-    270671872: "79c970 [PCnet32 LANCE]",
-    283934761: "RTL-8029(AS)",
-    283935017: "RTL-8129",
-    283935030: "RTL810xE PCI Express Fast Ethernet controller",
-    283935033: "RTL-8100/8101L/8139 PCI Fast Ethernet Adapter",
-    283935079: "RTL-8110SC/8169SC Gigabit Ethernet",
-    283935080: "RTL8111/8168/8411 PCI Express Gigabit Ethernet Controller",
-    283935081: "RTL8169 PCI Gigabit Ethernet Controller",
-    452202496: "Virtio network device",
-    452202497: "Virtio block device",
-    452202498: "Virtio memory balloon",
-    452202499: "Virtio console",
-    452202500: "Virtio SCSI",
-    452202501: "Virtio RNG",
-    452202505: "Virtio filesystem",
-    452202561: "Virtio 1.0 network device",
-    452202562: "Virtio 1.0 block device",
-    452202563: "Virtio 1.0 console",
-    452202564: "Virtio 1.0 RNG",
-    452202565: "Virtio 1.0 memory balloon",
-    452202568: "Virtio 1.0 SCSI",
-    452202569: "Virtio 1.0 filesystem",
-    456523777: "QEMU PCI-PCI bridge",
-    2156269582: "82540EM Gigabit Ethernet Controller",
-    2156270135: "440FX - 82441FX PMC [Natoma]",
-    2156294144: "82371SB PIIX3 ISA [Natoma/Triton II]",
-    2156294160: "82371SB PIIX3 IDE [Natoma/Triton II]",
-    2156294176: "82371SB PIIX3 USB [Natoma/Triton II]",
-    2156294419: "82371AB/EB/MB PIIX4 ACPI",
-  },
-  subsystems: {
-    283934761: QEMU,
-    283935033: QEMU,
-    2156269582: QEMU,
-    2156270135: QEMU_OLD,
-    2156294144: QEMU_OLD,
-    2156294160: QEMU_OLD,
-    2156294176: QEMU,
-    2156294419: QEMU_OLD,
-  },
-  baseClasses: {
-    0: "Unclassified device",
-    1: "Mass storage controller",
-    2: "Network controller",
-    3: "Display controller",
-    4: "Multimedia controller",
-    5: "Memory controller",
-    6: "Bridge",
-    7: "Communication controller",
-    8: "Generic system peripheral",
-    9: "Input device controller",
-    10: "Docking station",
-    11: "Processor",
-    12: "Serial bus controller",
-    13: "Wireless controller",
-    14: "Intelligent controller",
-    15: "Satellite communications controller",
-    16: "Encryption controller",
-    17: "Signal processing controller",
-    18: "Processing accelerators",
-    19: "Non-Essential Instrumentation",
-    64: "Coprocessor",
-    255: "Unassigned class",
-  },
-  classes: {
-    0: "Non-VGA unclassified device",
-    1: "VGA compatible unclassified device",
-    256: "SCSI storage controller",
-    257: "IDE interface",
-    262: "SATA controller",
-    384: "Mass storage controller",
-    512: "Ethernet controller",
-    640: "Network controller",
-    768: "VGA compatible controller",
-    896: "Display controller",
-    1536: "Host bridge",
-    1537: "ISA bridge",
-    1540: "PCI bridge",
-    1664: "Bridge",
-    1792: "Serial controller",
-    1920: "Communication controller",
-    3075: "USB controller",
-    3077: "SMBus",
-  },
-  progIfs: {
-    65792: "ISA Compatibility mode-only controller",
-    65920: "ISA Compatibility mode-only controller, supports bus mastering",
-    196608: "VGA controller",
-    394240: "Normal decode",
-    394241: "Subtractive decode",
-    787200: "UHCI",
-  },
-};
+export const OWN_NAMES: PciNames = /* @__PURE__ */ readPciIds(`
+1022  Advanced Micro Devices, Inc. [AMD]
+	2000  79c970 [PCnet32 LANCE]
+10ec  Realtek Semiconductor Co., Ltd.
+	8029  RTL-8029(AS)
+		1af4 1100  QEMU Virtual Machine
+	8129  RTL-8129
+	8136  RTL810xE PCI Express Fast Ethernet controller
+	8139  RTL-8100/8101L/8139 PCI Fast Ethernet Adapter
+		1af4 1100  QEMU Virtual Machine
+	8167  RTL-8110SC/8169SC Gigabit Ethernet
+	8168  RTL8111/8168/8411 PCI Express Gigabit Ethernet Controller
+		10ec 8168  RTL8111/8168 PCI Express Gigabit Ethernet controller
+	8169  RTL8169 PCI Gigabit Ethernet Controller
+		10ec 8169  RTL8169/8110 Family PCI Gigabit Ethernet NIC
+1af4  Red Hat, Inc.
+	1000  Virtio network device
+	1001  Virtio block device
+	1002  Virtio memory balloon
+	1003  Virtio console
+	1004  Virtio SCSI
+	1005  Virtio RNG
+	1009  Virtio filesystem
+	1041  Virtio 1.0 network device
+	1042  Virtio 1.0 block device
+	1043  Virtio 1.0 console
+	1044  Virtio 1.0 RNG
+	1045  Virtio 1.0 memory balloon
+	1048  Virtio 1.0 SCSI
+	1049  Virtio 1.0 filesystem
+1b36  Red Hat, Inc.
+	0001  QEMU PCI-PCI bridge
+8086  Intel Corporation
+	100e  82540EM Gigabit Ethernet Controller
+		1af4 1100  QEMU Virtual Machine
+	1237  440FX - 82441FX PMC [Natoma]
+		1af4 1100  Qemu virtual machine
+	7000  82371SB PIIX3 ISA [Natoma/Triton II]
+		1af4 1100  Qemu virtual machine
+	7010  82371SB PIIX3 IDE [Natoma/Triton II]
+		1af4 1100  Qemu virtual machine
+	7020  82371SB PIIX3 USB [Natoma/Triton II]
+		1af4 1100  QEMU Virtual Machine
+	7113  82371AB/EB/MB PIIX4 ACPI
+		1af4 1100  Qemu virtual machine
+C 00  Unclassified device
+	00  Non-VGA unclassified device
+	01  VGA compatible unclassified device
+C 01  Mass storage controller
+	00  SCSI storage controller
+	01  IDE interface
+		00  ISA Compatibility mode-only controller
+		80  ISA Compatibility mode-only controller, supports bus mastering
+	06  SATA controller
+	80  Mass storage controller
+C 02  Network controller
+	00  Ethernet controller
+	80  Network controller
+C 03  Display controller
+	00  VGA compatible controller
+		00  VGA controller
+	80  Display controller
+C 04  Multimedia controller
+C 05  Memory controller
+C 06  Bridge
+	00  Host bridge
+	01  ISA bridge
+	04  PCI bridge
+		00  Normal decode
+		01  Subtractive decode
+	80  Bridge
+C 07  Communication controller
+	00  Serial controller
+	80  Communication controller
+C 08  Generic system peripheral
+C 09  Input device controller
+C 0a  Docking station
+C 0b  Processor
+C 0c  Serial bus controller
+	03  USB controller
+		00  UHCI
+	05  SMBus
+C 0d  Wireless controller
+C 0e  Intelligent controller
+C 0f  Satellite communications controller
+C 10  Encryption controller
+C 11  Signal processing controller
+C 12  Processing accelerators
+C 13  Non-Essential Instrumentation
+C 40  Coprocessor
+C ff  Unassigned class
+`);

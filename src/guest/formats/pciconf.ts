@@ -73,26 +73,23 @@ export interface PciconfOptions {
   readonly names?: PciNames;
 }
 
-/** Classes in pciconf's words: base class, then sub-classes by number. */
-const CLASS_WORDS: { readonly [base: number]: readonly [string, { readonly [sub: number]: string }] } = {
-  0: ["old", { 0: "non-VGA display device", 1: "VGA-compatible display device" }],
-  1: ["mass storage", { 0: "SCSI", 1: "ATA", 2: "floppy disk", 3: "IPI", 4: "RAID", 6: "SATA", 7: "SAS", 8: "NVM" }],
-  2: ["network", { 0: "ethernet", 1: "token ring", 2: "fddi", 3: "ATM", 4: "ISDN" }],
-  3: ["display", { 0: "VGA", 1: "XGA", 2: "3D" }],
-  4: ["multimedia", { 0: "video", 1: "audio", 2: "telephony", 3: "HDA" }],
-  5: ["memory", { 0: "RAM", 1: "flash" }],
-  6: [
-    "bridge",
-    { 0: "HOST-PCI", 1: "PCI-ISA", 2: "PCI-EISA", 3: "PCI-MCA", 4: "PCI-PCI", 5: "PCI-PCMCIA", 7: "PCI-CardBus" },
-  ],
-  7: ["simple comms", { 0: "UART", 1: "parallel port", 2: "multiport serial", 3: "generic modem" }],
-  8: ["base peripheral", { 0: "interrupt controller", 1: "DMA controller", 2: "timer", 3: "realtime clock" }],
-  9: ["input device", { 0: "keyboard", 1: "digitizer", 2: "mouse" }],
-  10: ["docking station", {}],
-  11: ["processor", {}],
-  12: ["serial bus", { 0: "FireWire", 3: "USB", 4: "Fibre Channel", 5: "SMBus" }],
-  13: ["wireless", {}],
-};
+/** Classes in pciconf's words: base class, then its sub-classes from 0 on. */
+const CLASS_WORDS: readonly (readonly [name: string, ...subs: string[]])[] = [
+  ["old", "non-VGA display device", "VGA-compatible display device"],
+  ["mass storage", "SCSI", "ATA", "floppy disk", "IPI", "RAID", "ATA (ADMA)", "SATA", "SAS", "NVM"],
+  ["network", "ethernet", "token ring", "fddi", "ATM", "ISDN"],
+  ["display", "VGA", "XGA", "3D"],
+  ["multimedia", "video", "audio", "telephony", "HDA"],
+  ["memory", "RAM", "flash"],
+  ["bridge", "HOST-PCI", "PCI-ISA", "PCI-EISA", "PCI-MCA", "PCI-PCI", "PCI-PCMCIA", "PCI-NuBus", "PCI-CardBus"],
+  ["simple comms", "UART", "parallel port", "multiport serial", "generic modem"],
+  ["base peripheral", "interrupt controller", "DMA controller", "timer", "realtime clock", "PCI hot-plug controller"],
+  ["input device", "keyboard", "digitizer", "mouse", "scanner", "gameport"],
+  ["docking station"],
+  ["processor"],
+  ["serial bus", "FireWire", "AccessBus", "SSA", "USB", "Fibre Channel", "SMBus"],
+  ["wireless", "iRDA", "IR", "RF"],
+];
 
 // A bridge's prefetchable window. PCI-to-PCI Bridge Architecture 1.2 §3.2.5.9
 const BRIDGE_PREF_BASE = 0x24;
@@ -156,12 +153,12 @@ const subsystemOf = (config: ConfigBytesReader): [number, number] => {
 
 const words = (config: ConfigBytesReader, names: PciNames): string[] => {
   const lines: string[] = [];
-  const [name, subs] = CLASS_WORDS[config.class >>> 8] ?? [];
+  const [name, ...subs] = CLASS_WORDS[config.class >>> 8] ?? [];
   for (const [what, word] of [
-    ["vendor     =", quoted(names.vendors[config.vendor])],
-    ["device     =", quoted(names.devices[config.vendor * 0x1_0000 + config.device])],
+    ["vendor     =", quoted(names.vendors.get(config.vendor))],
+    ["device     =", quoted(names.devices.get(config.vendor * 0x1_0000 + config.device))],
     ["class      =", name],
-    ["subclass   =", subs?.[config.class & 0xff]],
+    ["subclass   =", subs[config.class & 0xff]],
   ])
     if (word !== undefined) lines.push(`    ${what} ${word}`);
   return lines;
