@@ -29,7 +29,7 @@ export const parse = <T extends ParseArgsConfig>(config: T): ReturnType<typeof p
   try {
     return parseArgs(config);
   } catch (error) {
-    if (error instanceof TypeError) throw new UsageError(error.message.split(". ")[0]!);
+    if (error instanceof TypeError) throw new UsageError(error.message.split(/\. |\.?\n/)[0]!);
     throw error;
   }
 };

@@ -1,8 +1,9 @@
 import { closeSync, openSync, statSync } from "node:fs";
+import { lspci } from "../../guest/index.js";
 import { VirtualClock } from "../../machine/index.js";
 import { connect } from "../../net/index.js";
 import { parse, parseSize, parseUint32, UsageError } from "../args.js";
-import { lspciText } from "../lspci.js";
+import { pciListings } from "../lspci.js";
 import { NICS, type NicName, nicName } from "../registry.js";
 import { PcapFile } from "./pcap-file.js";
 import { Progress } from "./progress.js";
@@ -103,9 +104,9 @@ export const lab = (args: string[]): number => {
       else connect(card.net, peer.net);
     });
     if (!json) {
-      console.log(lspciText(world.guest.machine, { verbose: 0, names: "names" }));
+      console.log(lspci(pciListings(world.guest)));
       console.log(`${world.guest.lines.join("\n")}\n`);
-      console.log(`${world.cards.map((card, i) => ifconfigText(card.station, i + 1)).join("\n")}\n`);
+      console.log(world.cards.map((card, i) => ifconfigText(card.station, i + 1)).join(""));
     }
     const rows: Row[] = [];
     for (const card of world.cards.filter(({ name }) => nics.includes(name)))

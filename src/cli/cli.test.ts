@@ -1,0 +1,77 @@
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { parseSize, UsageError } from "./args.js";
+
+const MAIN = fileURLToPath(new URL("./main.ts", import.meta.url));
+
+const barwire = (...args: string[]) => {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ["--import", "tsx", MAIN, ...args], {
+    encoding: "utf8",
+  });
+  return { status, stdout, stderr };
+};
+
+test("sizes are binary, as in scp", () => {
+  assert.is(parseSize("200MB"), 209_715_200);
+  assert.is(parseSize("16M"), 16_777_216);
+  assert.is(parseSize("1k"), 1024);
+  assert.is(parseSize("2GB"), 2_147_483_648);
+  assert.is(parseSize("7"), 7);
+  for (const wrong of ["0", "", "-1", "1.5M", "5Q", "MB", "99999999999999999999"])
+    assert.throws(
+      () => parseSize(wrong),
+      (error: unknown) => error instanceof UsageError,
+      wrong,
+    );
+});
+
+for (const args of [
+  ["lab", "--nic", "foo"],
+  ["lab", "--size", "0"],
+  ["lab", "--file", "/nonexistent"],
+  ["lab", "--seed", "-1"],
+  ["lab", "--frob"],
+  ["lspci", "--card", "foo"],
+  ["frob"],
+])
+  test(`barwire ${args.join(" ")}: one line on stderr, exit status 2`, () => {
+    const { status, stdout, stderr } = barwire(...args);
+    assert.is(status, 2);
+    assert.is(stdout, "");
+    assert.match(stderr, /^barwire: [^\n]+\n$/);
+  });
+
+test("the lab sends a file, and its digest is the file's", () => {
+  const there = mkdtempSync(join(tmpdir(), "barwire-"));
+  try {
+    const file = join(there, "odd");
+    writeFileSync(file, Buffer.alloc(1_234_567, "the quick brown fox "));
+    const { status, stdout } = barwire("lab", "--nic", "re", "--file", file, "--json");
+    assert.is(status, 0);
+    const { rows } = JSON.parse(stdout) as { rows: { direction: string; bytes: number; sha256Received: string }[] };
+    const sum = execFileSync("sha256sum", [file], { encoding: "utf8" }).split(" ")[0];
+    assert.equal(
+      rows.map(({ direction, bytes, sha256Received }) => ({ direction, bytes, sha256Received })),
+      ["out", "in"].map((direction) => ({ direction, bytes: 1_234_567, sha256Received: sum })),
+    );
+  } finally {
+    rmSync(there, { recursive: true });
+  }
+});
+
+test("the same seed gives the same run, but for the time it took", () => {
+  const run = () => {
+    const { rows } = JSON.parse(barwire("lab", "--size", "300K", "--seed", "7", "--json").stdout) as {
+      rows: { seconds: number; mbPerSecond: number }[];
+    };
+    return rows.map(({ seconds, mbPerSecond, ...row }) => row);
+  };
+  assert.equal(run(), run());
+});
+
+test.run();
