@@ -259,7 +259,7 @@ test("VIO-230 VIO-241 VIO-058 a change of the link shows in status and generatio
   assert.not(early.host.intx);
 });
 
-test("VIO-126 a ring fault in a queue of the card needs a reset and says so", () => {
+test("VIO-126 VIO-128 a ring fault in a queue of the card needs a reset and says so", () => {
   for (const queue of [TX, CTRL] as const) {
     const g = new Guest({ features: F_CTRL_VQ });
     g.available(queue, 999);
@@ -268,6 +268,10 @@ test("VIO-126 a ring fault in a queue of the card needs a reset and says so", ()
     assert.is(g.isr, 2);
     assert.equal(g.host.reports, ["head-out-of-range"]);
   }
+  const dead = new Guest({ features: F_CTRL_VQ | F_CTRL_RX });
+  dead.available(TX, 999);
+  dead.notify(TX);
+  assert.is(dead.command(0, 0, [0]), -1, "the control queue is as dead as the rest");
   const g = new Guest();
   g.available(RX, 999);
   assert.is(g.receive(frame(60)), "dropped");
@@ -364,7 +368,10 @@ test("VIO-380 a run cut anywhere and resumed from a snapshot goes on identically
           for (const [n, step] of steps.entries()) {
             if (n === at) {
               const saved = structuredClone(g.nic.save());
-              const fresh = make(features);
+              const fresh = new Guest({ features: 0, size: 16, start: false });
+              fresh.status = 0; // nothing negotiated: all that counts must come with the state
+              fresh.features = features;
+              fresh.peer.holds = true;
               fresh.host.memory.windows[0]!.bytes.set(g.host.memory.windows[0]!.bytes);
               fresh.peer.verdict = g.peer.verdict;
               fresh.nic.load(saved);

@@ -1,5 +1,5 @@
 import { ETHER_HDR_LEN } from "../../src/bytes/index.js";
-import type { Offload, Verdict } from "../../src/contract/index.js";
+import type { DmaDoor, Offload, Verdict } from "../../src/contract/index.js";
 import { VIRTIO_NET_HDR_NUM_BUFFERS, VIRTIO_NET_HDR_SIZE } from "../../src/spec/virtio-net.js";
 import { DescriptorChain, type SplitQueue, type VirtioBus } from "../../src/virtio/index.js";
 import type { ReceiveFilter } from "./filter.js";
@@ -63,10 +63,7 @@ export class Rx {
     queue.suppress(); // a notification is only wanted when buffers ran out
     const { writable } = chain;
     const { dma } = bus.seams;
-    const header = this.#header;
-    header[VIRTIO_NET_HDR_NUM_BUFFERS] = chain.chains & 0xff;
-    header[VIRTIO_NET_HDR_NUM_BUFFERS + 1] = chain.chains >>> 8;
-    writable.copyIn(dma, 0, headerLength, header, 0);
+    this.#writeHeader(dma, headerLength);
     writable.copyIn(dma, headerLength, length, bytes, start);
     for (let k = 0, from = 0; k < chain.chains; k++) {
       const end = Math.min(chain.ends[k]!, total);
@@ -93,6 +90,24 @@ export class Rx {
     if (!this.waiting) return;
     this.waiting = false;
     this.#link.far?.ready(this.waitingHint);
+  }
+
+  /** All 0 but for num_buffers, which legacy drivers without MRG_RXBUF do not have. §5.1.6.4.1 */
+  #writeHeader(dma: DmaDoor, headerLength: number): void {
+    const { writable, chains } = this.#chain;
+    if (!writable.inOnePiece(0, headerLength)) {
+      this.#header[VIRTIO_NET_HDR_NUM_BUFFERS] = chains & 0xff;
+      this.#header[VIRTIO_NET_HDR_NUM_BUFFERS + 1] = chains >>> 8;
+      writable.copyIn(dma, 0, headerLength, this.#header, 0);
+      return;
+    }
+    const { pieceBytes, pieceAt } = writable;
+    for (let i = 0; i < headerLength; i++) pieceBytes[pieceAt + i] = 0; // so short that a loop beats `fill`
+    if (headerLength > VIRTIO_NET_HDR_NUM_BUFFERS) {
+      pieceBytes[pieceAt + VIRTIO_NET_HDR_NUM_BUFFERS] = chains & 0xff;
+      pieceBytes[pieceAt + VIRTIO_NET_HDR_NUM_BUFFERS + 1] = chains >>> 8;
+    }
+    dma.wrote(writable.address[0]!, headerLength);
   }
 
   /** Takes chains for `total` bytes; false leaves the queue as it was. */

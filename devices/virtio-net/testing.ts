@@ -196,7 +196,7 @@ export class Guest {
   readonly peer = new Peer();
   readonly modern: boolean;
   readonly sizes: readonly [number, number, number];
-  readonly features: number;
+  features: number;
 
   constructor(options: GuestOptions = {}) {
     const { card = {}, via = "modern", features = 0, size = 256, start = true, windows } = options;

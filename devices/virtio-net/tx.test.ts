@@ -254,11 +254,20 @@ test("VIO-098 VIO-106 a reset while the far end holds a chain: the old ring is l
   g.nic.net.ready(0);
   assert.is(g.peer.frames.length, 0);
   assert.is(g.usedIdx(TX), 0);
-  g.setUp();
-  g.driverOk();
-  g.chain(TX, 0, [BUFFERS, 72, 0]);
-  g.notify(TX);
-  assert.is(g.peer.frames.length, 1, "and the queue is not blocked any more");
+  for (const cause of [() => (g.status = 0), () => g.nic.reset("function")]) {
+    g.setUp();
+    g.nic.configWrite(0x04, 2, 7);
+    g.driverOk();
+    const before = g.peer.frames.length;
+    g.chain(TX, 0, [BUFFERS, 72, 0]);
+    g.notify(TX);
+    assert.is(g.peer.frames.length, before + 1, "the queue is not blocked any more");
+    g.peer.verdict = () => "later";
+    g.chain(TX, 0, [BUFFERS, 72, 0]);
+    g.notify(TX);
+    g.peer.verdict = () => "taken";
+    cause();
+  }
 });
 
 test("deferred work: one notification for many frames, and none is wanted meanwhile", () => {

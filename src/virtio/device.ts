@@ -192,6 +192,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
       return;
     }
     const old = this.#status;
+    if ((old & ~value & ~VIRTIO_CONFIG_S_NEEDS_RESET) !== 0) this.seams.report("status-bits-cleared", value);
     // Only the device sets NEEDS_RESET, and only a reset clears it.
     let next = (value & ~VIRTIO_CONFIG_S_NEEDS_RESET) | (old & VIRTIO_CONFIG_S_NEEDS_RESET);
     if ((next & ~old & VIRTIO_CONFIG_S_FEATURES_OK) !== 0 && !this.#featuresFit()) {
@@ -199,7 +200,10 @@ export class VirtioCore implements VirtioBus, QueueRunner {
       this.seams.report("features-refused", this.#unoffered.lo);
     }
     this.#status = next;
-    if ((next & ~old & VIRTIO_CONFIG_S_DRIVER_OK) !== 0 && this.running) this.#start();
+    if ((next & ~old & VIRTIO_CONFIG_S_DRIVER_OK) === 0) return;
+    if (this.accepted.has(VIRTIO_F_VERSION_1) && (next & VIRTIO_CONFIG_S_FEATURES_OK) === 0)
+      this.seams.report("driver-ok-without-features-ok", next);
+    if (this.running) this.#start();
   }
 
   reset(): void {
@@ -292,7 +296,12 @@ export class VirtioCore implements VirtioBus, QueueRunner {
       this.seams.work.runNow(index);
       return;
     }
-    if (!this.running) return; // the ring remembers until DRIVER_OK
+    if (!this.running) {
+      // The ring remembers until DRIVER_OK. Legacy drivers may do so; others must not. §3.1.1
+      if (this.accepted.has(VIRTIO_F_VERSION_1) && (this.#status & VIRTIO_CONFIG_S_DRIVER_OK) === 0)
+        this.seams.report("notify-before-driver-ok", index);
+      return;
+    }
     if (queue.begin()) queue.suppress(); // until it was drained, further notifications are wasted
     this.seams.work.request(index);
   }

@@ -225,6 +225,19 @@ test("VIO-037 VIO-038 VIO-039 the window kicks and clears the ISR, by accesses o
   }
 });
 
+test("only the data field of the window triggers", () => {
+  const { host, slot, driver, q, toy } = running();
+  q.offer(0);
+  driver.notify(0);
+  aim(slot, 4, 0x1000, 1);
+  for (let at = WINDOW; at < WINDOW + 16; at++) slot.configRead(at, 1);
+  assert.ok(host.intx);
+  q.offer(0);
+  aim(slot, 4, 0x3000, 2);
+  slot.configWrite(WINDOW + 4, 1, 4);
+  assert.is(toy.seen.length, 1);
+});
+
 test("VIO-036 queue_enable of a missing queue through the window touches nothing", () => {
   const { slot, driver } = rig();
   aim(slot, 4, 0x16, 2);
@@ -882,6 +895,28 @@ test("VIO-110 VIO-194 clearing Bus Master stops DMA and leaves the ring as it is
   driver.notify(0);
   assert.is(driver.read(0x14, 1), 0x4f);
   assert.equal(host.reports, ["buffer-outside-memory"]);
+});
+
+test("what a driver must not do is told once, and otherwise has no effect", () => {
+  const { host, driver } = rig();
+  driver.write(0x18, 2, 3);
+  driver.write(0x1c, 2, 0);
+  driver.queue(0, new RawRing(host, 16, 0x1_0000));
+  driver.write(0x20, 4, 0x2_0000);
+  driver.write(0x20, 4, 0x3_0000);
+  driver.write(0x08, 4, 1);
+  driver.write(0x0c, 4, 1);
+  driver.notify(0);
+  driver.write(0x14, 1, 7);
+  driver.write(0x14, 1, 3);
+  assert.equal(host.reports, [
+    "queue-size-refused",
+    "queue-enable-not-one",
+    "queue-changed-while-enabled",
+    "notify-before-driver-ok",
+    "driver-ok-without-features-ok",
+    "status-bits-cleared",
+  ]);
 });
 
 // ------------------------------------------------------------------------------------------------ legacy interface

@@ -243,15 +243,19 @@ class CommonConfig extends RegisterWindow {
   }
 
   #setQueue(queue: SplitQueue, at: number, value: number): void {
+    if (queue.enabled && at !== C.queue_msix_vector.at && at !== C.queue_enable.at)
+      this.#core.seams.report("queue-changed-while-enabled", at); // and ignored
     switch (at) {
       case C.queue_size.at:
         queue.setSize(value);
+        if (queue.size !== value) this.#core.seams.report("queue-size-refused", value);
         return;
       case C.queue_msix_vector.at:
         queue.vector = writeVector(value, this.#vectors);
         return;
       case C.queue_enable.at:
-        // U-Boot, NetBSD and OpenBSD write 0, which they must not: it has no effect.
+        // Observed: U-Boot, NetBSD and OpenBSD write 0, which they must not. It has no effect.
+        if (value !== 1) this.#core.seams.report("queue-enable-not-one", value);
         if (value !== 1 || queue.enabled) return;
         queue.enable();
         this.#core.queueEnabled(queue);

@@ -450,6 +450,12 @@ test("VIO-196 VIO-199 with EVENT_IDX the flag counts for nothing and used_event 
     return driver.read(0x1000, 1);
   };
   assert.is(step(1, 0), 1, "the first completion interrupts although the flag says no");
+  const other = rig({ features: EVENT_IDX });
+  other.q.describe(0, BUFFERS, 1, WRITE);
+  other.q.usedEvent = 100;
+  other.q.offer(0);
+  other.driver.notify(0);
+  assert.is(other.driver.read(0x1000, 1), 1, "nothing was signalled yet: the first one always is");
   assert.is(step(0, 0), 0, "used_event was passed already");
   assert.is(step(0, 5), 0);
   assert.is(step(0, 3), 1, "index 3 to 4 passes 3");
