@@ -132,6 +132,18 @@ test("PCI-082 two mappings smaller than 4 KiB in one page dispatch correctly", (
   assert.is(space.read(0xe00000ff, 1), 0xff);
 });
 
+test("pages that are shared again and again cost no more each time", () => {
+  const space = memory();
+  put(space, 1, 0xe0000000, 0x100);
+  put(space, 2, 0xe0001000, 0x100);
+  const { mapping } = put(space, 3, 0xe0000100, 0x100);
+  for (let i = 0; i < 40_000; i++) space.move(mapping, (i & 1) === 0 ? 0xe0001100 : 0xe0000100);
+  assert.equal(
+    [0xe0000000, 0xe0000100, 0xe0001000, 0xe0001100].map((at) => space.read(at, 1)),
+    [1, 3, 2, 0xff],
+  );
+});
+
 test("a small mapping alone in its page does not answer beside itself", () => {
   const space = memory();
   put(space, 1, 0xe0000400, 0x100);

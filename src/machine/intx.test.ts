@@ -106,6 +106,18 @@ test("PCI-102 ELCR writes are masked with F8 and DE", () => {
   assert.is(machine.ioRead(0x4d0, 2), 0);
 });
 
+test("PCI-104 removal lowers the line of a slot that forgets to", () => {
+  const machine = new Machine({ ram: 2 ** 20 });
+  const card = new TestFunction();
+  card.disconnect = () => {};
+  machine.plug("00:03.0", card);
+  machine.assignResources();
+  card.model.seams!.interrupts.setIntx(true);
+  assert.is(machine.interrupts.levels, 1 << 11);
+  machine.unplug("00:03.0");
+  assert.is(machine.interrupts.levels, 0);
+});
+
 test("PCI-104 removal of a function lowers its line and nobody else's", () => {
   const { machine, set, levels } = rig([3, 7]);
   set(0, true);

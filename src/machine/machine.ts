@@ -431,7 +431,6 @@ export class Machine implements Stateful {
 
     const before = this.#places.map(({ slot }) => slot.save());
     const work = this.work.save();
-    const interrupts = this.interrupts.save();
     const formerNow = this.clock.now();
     this.intx.hold(true);
     try {
@@ -439,12 +438,11 @@ export class Machine implements Stateful {
         if (isDriven(this.clock)) this.clock.setNow(now);
         for (const [i, { slot }] of this.#places.entries()) slot.load(functions[i]!.object("state").raw);
         this.work.load(reader.object("work").raw);
-        this.interrupts.load(reader.object("interrupts").raw);
+        this.interrupts.load(reader.object("interrupts").raw); // the last that can refuse
       } catch (error) {
         if (isDriven(this.clock)) this.clock.setNow(formerNow);
         for (const [i, { slot }] of this.#places.entries()) slot.load(before[i]!);
         this.work.load(work);
-        this.interrupts.load(interrupts);
         throw error;
       }
       this.bus.address = address;

@@ -101,6 +101,18 @@ test("a request from inside a run of the same queue gives another turn, never a 
   }
 });
 
+test("immediate: the turn that a run asked for is done before the doorbell returns", () => {
+  const { pool, rings, work, take } = rig();
+  let again = true;
+  rings.inside = () => {
+    if (again) work.request(0);
+    again = false;
+  };
+  work.request(0);
+  assert.equal(take(), ["q0:0", "q0:0"]);
+  assert.is(pool.due, Number.POSITIVE_INFINITY);
+});
+
 test("PCI-168 a queue that always asks for more does not hold up its doorbell", () => {
   const { pool, rings, work, take } = rig();
   rings.inside = () => work.request(0);

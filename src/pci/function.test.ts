@@ -499,6 +499,9 @@ test("a state that is no state of this function is refused, and nothing has chan
   const { card: one } = busied();
   const state = one.save();
   const { card, host } = busied();
+  card.configWrite(0x3c, 1, 5);
+  card.barWrite(2, 0x08, 4, 0x99);
+  card.model.bytes[1] = 0x11;
   const before = card.save();
   host.take();
   const bad: { [what: string]: unknown }[] = [
@@ -522,6 +525,28 @@ test("a state that is no state of this function is refused, and nothing has chan
   assert.throws(() => card.load(null as unknown as SavedState), isStateError);
   assert.equal(card.save(), before);
   assert.equal(host.take(), []);
+  assert.is(card.model.seams!.dma.open, true);
+});
+
+test("a model that interrupts while it loads or resets sends nothing", () => {
+  const { card, host, seams, model } = busied();
+  const state = card.save();
+  host.take();
+  const load = model.load.bind(model);
+  model.load = (part) => {
+    load(part);
+    seams.interrupts.signal(0);
+    assert.is(seams.dma.write(0x100, 1, Uint8Array.of(1), 0), false);
+  };
+  model.onReset = () => {
+    seams.interrupts.signal(0);
+    assert.is(seams.dma.write(0x100, 1, Uint8Array.of(1), 0), false);
+  };
+  card.load(state);
+  assert.is(seams.dma.open, true);
+  card.reset("function");
+  assert.equal(host.take(), []);
+  assert.is(host.ram[0x100], 0);
 });
 
 test("a run cut by a snapshot goes on identically", () => {

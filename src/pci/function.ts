@@ -248,8 +248,8 @@ export class PciFunction implements Slot {
       this.#model.reset(kind);
     } finally {
       this.#settling = outer;
+      this.#settle();
     }
-    this.#settle();
   }
 
   resample(): void {
@@ -296,6 +296,7 @@ export class PciFunction implements Slot {
     const formerModel = this.#model.save();
     const outer = this.#settling;
     this.#settling = true;
+    this.#door.setOpen(false);
     try {
       try {
         this.#restore(image, parts);
@@ -310,8 +311,8 @@ export class PciFunction implements Slot {
       this.#reports.restore(reported);
     } finally {
       this.#settling = outer;
+      this.#settle(); // also when refused: the door was shut meanwhile
     }
-    this.#settle();
   }
 
   /** A copy of the counters. */

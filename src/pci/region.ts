@@ -77,12 +77,14 @@ export class Region {
     );
   }
 
-  /** Width of the next piece: the widest accepted one that fits, or the widest that fits when none is accepted. */
+  /**
+   * Width of the next piece: the widest accepted one that fits, or the widest that fits when none is accepted.
+   * An accepted 4 never fits: such an access would have passed whole.
+   */
   #pieceAt(at: number, left: number): AccessWidth {
     if (at < 0 || at >= this.size) return 1;
     const fits = (width: AccessWidth): boolean =>
       width <= left && at + width <= this.size && (this.#unaligned || (at & (width - 1)) === 0);
-    if (fits(4) && (this.#accepts & 4) !== 0) return 4;
     if (fits(2) && (this.#accepts & 2) !== 0) return 2;
     if ((this.#accepts & 1) !== 0) return 1;
     return fits(4) ? 4 : fits(2) ? 2 : 1;
