@@ -95,19 +95,9 @@ export class Rx {
   /** All 0 but for num_buffers, which legacy drivers without MRG_RXBUF do not have. §5.1.6.4.1 */
   #writeHeader(dma: DmaDoor, headerLength: number): void {
     const { writable, chains } = this.#chain;
-    if (!writable.inOnePiece(0, headerLength)) {
-      this.#header[VIRTIO_NET_HDR_NUM_BUFFERS] = chains & 0xff;
-      this.#header[VIRTIO_NET_HDR_NUM_BUFFERS + 1] = chains >>> 8;
-      writable.copyIn(dma, 0, headerLength, this.#header, 0);
-      return;
-    }
-    const { pieceBytes, pieceAt } = writable;
-    for (let i = 0; i < headerLength; i++) pieceBytes[pieceAt + i] = 0; // so short that a loop beats `fill`
-    if (headerLength > VIRTIO_NET_HDR_NUM_BUFFERS) {
-      pieceBytes[pieceAt + VIRTIO_NET_HDR_NUM_BUFFERS] = chains & 0xff;
-      pieceBytes[pieceAt + VIRTIO_NET_HDR_NUM_BUFFERS + 1] = chains >>> 8;
-    }
-    dma.wrote(writable.address[0]!, headerLength);
+    this.#header[VIRTIO_NET_HDR_NUM_BUFFERS] = chains & 0xff;
+    this.#header[VIRTIO_NET_HDR_NUM_BUFFERS + 1] = chains >>> 8;
+    writable.copyIn(dma, 0, headerLength, this.#header, 0);
   }
 
   /** Takes chains for `total` bytes; false leaves the queue as it was. */

@@ -168,7 +168,7 @@ test("VIO-298 VIO-145 frames queued and kicked before DRIVER_OK are sent after i
   }
 });
 
-test("VIO-175 VIO-192 VIO-295 frames over 40 pieces, direct and indirect, in two windows", () => {
+test("VIO-175 VIO-192 frames over 40 pieces, direct and indirect, in two windows", () => {
   const windows = [
     { base: 0, size: 0x58_0000 },
     { base: 0x58_0000, size: 0x28_0000 },
@@ -244,7 +244,7 @@ test("a far end that becomes ready inside `offer` does not lead to recursion", (
   assert.is(deepest, 1);
 });
 
-test("VIO-098 VIO-106 a reset while the far end holds a chain: the old ring is left alone", () => {
+test("VIO-098 a reset while the far end holds a chain: the old ring is left alone", () => {
   const g = new Guest();
   g.peer.verdict = () => "later";
   g.chain(TX, 0, [BUFFERS, 72, 0]);
