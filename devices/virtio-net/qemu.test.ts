@@ -1,10 +1,10 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import legacy from "../../fixtures/virtio-net/qemu-legacy.json" with { type: "json" };
+import control from "../../fixtures/virtio-net/qemu-legacy-control.json" with { type: "json" };
+import modern from "../../fixtures/virtio-net/qemu-modern.json" with { type: "json" };
 import type { VirtioNetOptions } from "./index.js";
 import { virtioNet } from "./index.js";
-import legacy from "./qemu-legacy.test.json" with { type: "json" };
-import control from "./qemu-legacy-control.test.json" with { type: "json" };
-import modern from "./qemu-modern.test.json" with { type: "json" };
 import { Peer, TestHost } from "./testing.js";
 
 type Event = readonly (string | number)[];
