@@ -1,4 +1,4 @@
-import { ConfigError, hex, windowAt } from "../bytes/index.js";
+import { ConfigError, copyBytes, hex, windowAt } from "../bytes/index.js";
 import type { DmaSyncOp, GuestDma, GuestMemory, MemoryWindow } from "../contract/index.js";
 
 /** What is below belongs to firmware and boot code on a PC. */
@@ -108,17 +108,13 @@ export class DmaMemory implements GuestDma {
   copyOut(address: number, target: Uint8Array, start: number, length: number): void {
     const w = this.#find(address, length);
     if (w === null) throw outside(address, length);
-    const at = address - w.base;
-    target.set(w.bytes.subarray(at, at + length), start);
+    copyBytes(w.bytes, address - w.base, length, target, start);
   }
 
   copyIn(address: number, source: Uint8Array, start: number, length: number): void {
     const w = this.#find(address, length);
     if (w === null) throw outside(address, length);
-    w.bytes.set(
-      start === 0 && length === source.length ? source : source.subarray(start, start + length),
-      address - w.base,
-    );
+    copyBytes(source, start, length, w.bytes, address - w.base);
   }
 
   sync(_address: number, _length: number, _op: DmaSyncOp): void {}

@@ -10,7 +10,7 @@ import { Progress } from "./progress.js";
 import { ifconfigText, table } from "./report.js";
 import { type Job, type Row, runTransfer } from "./run.js";
 import { TransferError } from "./transfer.js";
-import { World } from "./world.js";
+import { type LabCard, World } from "./world.js";
 
 const HELP = `usage: barwire lab [options]
 
@@ -27,6 +27,9 @@ and sends a stream through each card in each direction, as the scp of 2011 did; 
 
 const DEFAULT_SIZE = "200MB";
 const DEFAULT_SEED = 2011;
+/** bytes; below this a transfer is too short for its MB/s to mean much in any case */
+const WARM_UP = 16 * 2 ** 20;
+const DIRECTIONS = ["out", "in"] as const;
 
 interface Options {
   readonly nics: readonly NicName[];
@@ -88,6 +91,36 @@ const scpLine = (row: Row): string => {
   return `${what} 100% ${megabytes(row.bytes).padStart(7)} ${row.mbPerSecond.toFixed(1).padStart(7)}MB/s   ${time}`;
 };
 
+/** What is on the bus, what a kernel says to it, and its interfaces. */
+const introduce = (world: World): void => {
+  console.log(lspci(pciListings(world.guest)));
+  console.log(`${world.guest.lines.join("\n")}\n`);
+  console.log(world.cards.map((card, i) => ifconfigText(card.station, i + 1)).join(""));
+};
+
+/** Moves some bytes through each card, so that what is measured afterwards is no compiler at work. */
+const warmUp = (world: World, cards: readonly LabCard[], seed: number): void => {
+  for (const card of cards)
+    for (const direction of DIRECTIONS) runTransfer(world, card, direction, { size: WARM_UP, seed }, () => {});
+};
+
+/** Each card in each direction, with a bar and a line for each unless `quiet`. @throws TransferError */
+const measure = (world: World, cards: readonly LabCard[], job: Job, quiet: boolean): Row[] =>
+  cards.flatMap((card) =>
+    DIRECTIONS.map((direction) => {
+      const bar = quiet ? null : new Progress(process.stdout, `${card.name}0 ${direction}`, job.size);
+      try {
+        const row = runTransfer(world, card, direction, job, (bytes) => bar?.show(bytes));
+        bar?.end();
+        if (!quiet) console.log(scpLine(row));
+        return row;
+      } catch (error) {
+        bar?.end();
+        throw error;
+      }
+    }),
+  );
+
 /** Runs the lab and prints what it saw. @returns the exit status: 1 when a digest differs or a driver erred */
 export const lab = (args: string[]): number => {
   const chosen = options(args);
@@ -103,31 +136,26 @@ export const lab = (args: string[]): number => {
       if (pcap !== null && nics.includes(name)) pcap.connect(name, card, peer);
       else connect(card.net, peer.net);
     });
-    if (!json) {
-      console.log(lspci(pciListings(world.guest)));
-      console.log(`${world.guest.lines.join("\n")}\n`);
-      console.log(world.cards.map((card, i) => ifconfigText(card.station, i + 1)).join(""));
-    }
-    const rows: Row[] = [];
-    for (const card of world.cards.filter(({ name }) => nics.includes(name)))
-      for (const direction of ["out", "in"] as const) {
-        const bar = new Progress(process.stdout, `${card.name}0 ${direction}`, job.size);
-        try {
-          rows.push(runTransfer(world, card, direction, job, json ? () => {} : (bytes) => bar.show(bytes)));
-        } finally {
-          bar.end();
-        }
-        if (!json) console.log(scpLine(rows.at(-1)!));
-      }
+    if (!json) introduce(world);
+    const cards = world.cards.filter(({ name }) => nics.includes(name));
+    const warm = pcap === null && job.size > WARM_UP; // a recording holds what was asked for, and nothing else
+    if (warm) warmUp(world, cards, job.seed);
+    const rows = measure(world, cards, job, json);
     pcap?.[Symbol.dispose]();
-    const recorded = pcap === null ? {} : { pcap: { file: pcap.path, packets: pcap.packets } };
-    if (json) console.log(JSON.stringify({ ...job, rows, diagnostics: world.diagnostics, ...recorded }, null, 1));
-    else {
+    const { diagnostics } = world;
+    if (json) {
+      const recorded = pcap === null ? {} : { pcap: { file: pcap.path, packets: pcap.packets } };
+      console.log(JSON.stringify({ ...job, warmUp: warm ? WARM_UP : 0, rows, diagnostics, ...recorded }, null, 1));
+    } else {
       console.log(`\n${table(rows)}`);
+      if (warm)
+        console.log(
+          `\nafter ${megabytes(WARM_UP)} each way that are not counted: the JavaScript engine compiles meanwhile`,
+        );
       if (pcap !== null) console.log(`\n${pcap.packets} packets in ${pcap.path}`);
-      for (const d of world.diagnostics) console.log(`${d.source}: ${d.code} (0x${d.value.toString(16)})`);
+      for (const { source, code, value } of diagnostics) console.log(`${source}: ${code} (0x${value.toString(16)})`);
     }
-    return rows.every((row) => row.equal) && world.diagnostics.length === 0 ? 0 : 1;
+    return rows.every((row) => row.equal) && diagnostics.length === 0 ? 0 : 1;
   } catch (error) {
     if (!(error instanceof TransferError)) throw error;
     console.error(`barwire: ${error.message}`);
