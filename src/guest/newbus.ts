@@ -1,6 +1,6 @@
-import { ConfigError } from "../bytes/index.js";
 import type { GuestBus } from "../contract/index.js";
 import type { Bouncing } from "./bus-dma.js";
+import { type AnyClass, type AnyDriver, DeviceNode, Handle, type Internals } from "./device-node.js";
 import { attachFailedLine, attachLine, detachedLine, disabledLine, nomatchLine } from "./dmesg.js";
 import { InterruptLines, PolledMachine, SoftInterrupts } from "./interrupts.js";
 import { ROOT, registerPci } from "./pci-bus.js";
@@ -11,21 +11,16 @@ import {
   type Bid,
   BUS_PASS_DEFAULT,
   BUS_PROBE_NOWILDCARD,
-  type BusClass,
   BusError,
   type BusEvent,
-  type ChildHandle,
   type ChildHooks,
   type DetachReason,
-  type Device,
   DeviceGoneError,
   type DeviceInfo,
-  type DeviceState,
   type Driver,
   type PnpMatch,
-  ResourceError,
-  type ResourceScope,
 } from "./types.js";
+import { Units } from "./units.js";
 
 export interface NewbusOptions {
   /** `hint.re.1.at: "pci0:4:0"` wires a unit to a place, `hint.re.0.disabled: "1"` refuses attach. device.hints(5) */
@@ -51,10 +46,6 @@ const PC_MEMORY = [0xe000_0000, 0xfebf_ffff] as const;
 const LAST_PORT = 0xffff;
 const LAST_IRQ = 15;
 
-// Drivers of all types stand in one table; who reads it gives each only what its own bus class made.
-type AnyClass = BusClass<object, object>;
-type AnyDriver = Driver<object, object, unknown>;
-
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** How far a match table row fits: the number of its fields, or −1. */
@@ -68,200 +59,6 @@ interface Candidate {
   readonly fields: number;
 }
 
-/** One device of the tree. */
-class Node {
-  readonly parent: Node | null;
-  /** class it hangs on; null for the root */
-  readonly bus: AnyClass | null;
-  readonly ivars: object;
-  readonly view: object;
-  readonly hooks: ChildHooks;
-  children: Node[] = [];
-  /** classes of the children that it has, or had */
-  readonly serves = new Set<AnyClass>();
-  /** drivers whose identify has run on this bus instance */
-  readonly identified = new Set<AnyDriver>();
-  state: DeviceState = "notpresent";
-  driver: AnyDriver | null = null;
-  /** name of its devclass while it has a unit */
-  className = "";
-  unit = -1;
-  desc = "";
-  softc: unknown = undefined;
-  handle: Handle | null = null;
-  busy = 0;
-  /** by a hint; it keeps its unit */
-  disabled = false;
-  suspended = false;
-  /** vanished from the machine */
-  gone = false;
-  /** no longer in the tree */
-  removed = false;
-  probing = false;
-  /** has been through an election */
-  asked = false;
-  /** nobody bid in the last one */
-  nobody = false;
-  nomatchTold = false;
-
-  constructor(parent: Node | null, bus: AnyClass | null, ivars: object, hooks: ChildHooks = {}) {
-    this.parent = parent;
-    this.bus = bus;
-    this.ivars = ivars;
-    this.view = bus?.view?.(ivars) ?? ivars;
-    this.hooks = hooks;
-  }
-
-  get nameunit(): string | null {
-    return this.unit < 0 ? null : `${this.className}${this.unit}`;
-  }
-
-  get attached(): boolean {
-    return this.state === "attached" || this.state === "busy";
-  }
-
-  get location(): string {
-    return this.bus?.location(this.view) ?? "";
-  }
-
-  get pnpinfo(): string {
-    return this.bus?.pnpinfo(this.view) ?? "";
-  }
-
-  /** This and all below, deepest first. */
-  *deepestFirst(): Generator<Node> {
-    for (const child of [...this.children].reverse()) yield* child.deepestFirst();
-    yield this;
-  }
-
-  /** This and all below, itself first. */
-  *topFirst(): Generator<Node> {
-    yield this;
-    for (const child of [...this.children]) yield* child.topFirst();
-  }
-}
-
-/** What a driver put in is released in reverse order; every release runs, whatever the others throw. */
-class Scope implements ResourceScope {
-  readonly #owner: string;
-  #releases: (() => void)[] | null = [];
-
-  constructor(owner: string) {
-    this.#owner = owner;
-  }
-
-  use<T extends Disposable>(resource: T): T {
-    if (this.#releases === null) {
-      resource[Symbol.dispose]();
-      throw new ResourceError("EINVAL", `${this.#owner}: resources used after detach`);
-    }
-    this.#releases.push(() => resource[Symbol.dispose]());
-    return resource;
-  }
-
-  defer(release: () => void): void {
-    if (this.#releases === null) throw new ResourceError("EINVAL", `${this.#owner}: resources used after detach`);
-    this.#releases.push(release);
-  }
-
-  empty(errors: unknown[]): void {
-    for (let releases = this.#releases ?? []; releases.length > 0; ) {
-      try {
-        releases.pop()?.();
-      } catch (error) {
-        errors.push(error);
-      }
-      releases = this.#releases ?? []; // a release may have put something in
-    }
-    this.#releases = null;
-  }
-}
-
-/** A device as its driver holds it, for the time of one attach. */
-class Handle implements Device<object> {
-  readonly nameunit: string;
-  readonly unit: number;
-  readonly bus: object;
-  readonly resources: Scope;
-  readonly #node: Node;
-  readonly #newbus: Internals;
-
-  constructor(newbus: Internals, node: Node, nameunit: string) {
-    this.#newbus = newbus;
-    this.#node = node;
-    this.nameunit = nameunit;
-    this.unit = node.unit;
-    this.bus = node.ivars;
-    this.resources = new Scope(nameunit);
-  }
-
-  get state(): DeviceState {
-    const node = this.#node;
-    if (node.handle === this) return node.state;
-    return node.gone ? "gone" : "notpresent";
-  }
-
-  busy(): Disposable {
-    const node = this.#node;
-    if (node.handle !== this) throw new ResourceError("EINVAL", `${this.nameunit} has been detached`);
-    node.busy++;
-    if (node.state === "attached") node.state = "busy";
-    let held = true;
-    return {
-      [Symbol.dispose]: () => {
-        if (!held) return;
-        held = false;
-        if (node.handle !== this) return;
-        node.busy--;
-        if (node.busy === 0 && node.state === "busy") node.state = "attached";
-      },
-    };
-  }
-
-  log(message: string): void {
-    this.#newbus.log(`${this.nameunit}: ${message}`);
-  }
-
-  addChild<P2 extends object, A2 extends P2>(bus: BusClass<P2, A2>, ivars: A2, hooks?: ChildHooks): ChildHandle {
-    const parent = this.#node;
-    if (parent.handle !== this) throw new ResourceError("EINVAL", `${this.nameunit} has been detached`);
-    const node = this.#newbus.add(parent, bus as unknown as AnyClass, ivars, hooks);
-    const newbus = this.#newbus;
-    return {
-      get nameunit() {
-        return node.nameunit;
-      },
-      probeAndAttach: () => newbus.probeAndAttach(node),
-      vanish: () => newbus.vanish(node),
-      [Symbol.dispose]: () => newbus.dispose(node),
-    };
-  }
-}
-
-/** What a handle asks of the tree. */
-interface Internals {
-  log(line: string): void;
-  add(parent: Node, bus: AnyClass, ivars: object, hooks?: ChildHooks): Node;
-  probeAndAttach(node: Node): boolean;
-  vanish(node: Node): void;
-  dispose(node: Node): void;
-}
-
-/** Hints by driver and unit. */
-type Hints = ReadonlyMap<string, ReadonlyMap<number, { at?: string; disabled?: string }>>;
-
-const parseHints = (hints: Readonly<Record<string, string>>): Hints => {
-  const parsed = new Map<string, Map<number, Record<string, string>>>();
-  for (const [key, value] of Object.entries(hints)) {
-    const match = /^hint\.([^.]+)\.(\d+)\.(\w+)$/.exec(key);
-    if (match === null) throw new ConfigError("hint", `${key}: expected hint.NAME.UNIT.KEY`);
-    const [, name = "", unit = "", what = ""] = match;
-    const units = parsed.get(name) ?? new Map<number, Record<string, string>>();
-    parsed.set(name, units.set(Number(unit), { ...units.get(Number(unit)), [what]: value }));
-  }
-  return parsed;
-};
-
 /**
  * The tree of devices: elections, units, passes, events, detach. The shape is FreeBSD's subr_bus.c, synchronous.
  *
@@ -272,12 +69,11 @@ export class Newbus {
   /** The machine with a turn for scheduled handlers in its `poll` and `delay`: poll this one. */
   readonly machine: GuestBus;
   readonly #log: (line: string) => void;
-  readonly #hints: Hints;
   readonly #tryNext: boolean;
   readonly #drivers: AnyDriver[] = []; // in the order of registration
-  readonly #units = new Map<string, Map<number, Node>>(); // devclass: one per driver name, whatever the bus
+  readonly #units: Units; // devclass: one per driver name, whatever the bus
   readonly #listeners = new Set<{ readonly fn: (event: BusEvent) => void }>();
-  readonly #root = new Node(null, null, {});
+  readonly #root = new DeviceNode(null, null, {});
   readonly #internals: Internals;
   #maxPass: number;
   #pass = 0;
@@ -289,7 +85,7 @@ export class Newbus {
     const { hints = {}, log = () => {}, tryNextOnFailure = false, maxPass = BUS_PASS_DEFAULT } = options;
     const { bouncing = "needed", windows: { memory = PC_MEMORY, ports = PC_PORTS } = {} } = options;
     this.#log = log;
-    this.#hints = parseHints(hints);
+    this.#units = new Units(hints);
     this.#tryNext = tryNextOnFailure;
     this.#maxPass = maxPass;
     const soft = new SoftInterrupts();
@@ -418,7 +214,7 @@ export class Newbus {
 
   /** Suspends all devices, children first. A veto resumes those that were suspended, and is thrown. */
   suspend(): void {
-    const done: Node[] = [];
+    const done: DeviceNode[] = [];
     for (const node of this.#root.deepestFirst()) {
       if (!node.attached || node.suspended || node.handle === null) continue;
       try {
@@ -464,7 +260,7 @@ export class Newbus {
   }
 
   /** Offers devices without driver to those that became eligible, or to all. */
-  #walk(node: Node, level: number, all: boolean): void {
+  #walk(node: DeviceNode, level: number, all: boolean): void {
     this.#identifyAll(node);
     for (const child of [...node.children]) {
       if (child.attached) this.#walk(child, level, all);
@@ -488,24 +284,24 @@ export class Newbus {
 
   // ------------------------------------------------------------------------------------------------ children
 
-  #add(parent: Node, bus: AnyClass, ivars: object, hooks?: ChildHooks): Node {
-    const node = new Node(parent, bus, ivars, hooks);
+  #add(parent: DeviceNode, bus: AnyClass, ivars: object, hooks?: ChildHooks): DeviceNode {
+    const node = new DeviceNode(parent, bus, ivars, hooks);
     parent.serves.add(bus);
     parent.children.push(node);
     return node;
   }
 
   /** Runs identify of the drivers that this bus instance has not met, and offers what they added. */
-  #identifyAll(node: Node): void {
+  #identifyAll(node: DeviceNode): void {
     if (!node.attached) return;
     for (const bus of [...node.serves])
       for (const driver of this.#serving(bus)) if (this.#eligible(driver)) this.#identify(node, bus, driver);
   }
 
-  #identify(node: Node, bus: AnyClass, driver: AnyDriver): void {
+  #identify(node: DeviceNode, bus: AnyClass, driver: AnyDriver): void {
     if (driver.identify === undefined || node.identified.has(driver)) return;
     node.identified.add(driver);
-    const added: Node[] = [];
+    const added: DeviceNode[] = [];
     try {
       driver.identify((ivars) => {
         const view = bus.view?.(ivars) ?? ivars;
@@ -546,7 +342,7 @@ export class Newbus {
     this.#drivers.splice(this.#drivers.indexOf(driver), 1);
     for (const node of this.#root.topFirst()) {
       node.identified.delete(driver);
-      if (node.disabled && node.className === driver.name && node.bus === driver.bus) this.#freeUnit(node);
+      if (node.disabled && node.className === driver.name && node.bus === driver.bus) this.#units.free(node);
     }
     for (const node of mine) {
       node.nomatchTold = false;
@@ -557,7 +353,7 @@ export class Newbus {
   // ------------------------------------------------------------------------------------------------ election
 
   /** Fields of the best row of a driver's table for a child, 0 without a table; −1: it is not asked. */
-  #fields(node: Node, driver: AnyDriver): number {
+  #fields(node: DeviceNode, driver: AnyDriver): number {
     if (node.bus === null || (node.hooks.driver !== undefined && node.hooks.driver !== driver.name)) return -1;
     if (driver.pnp === undefined) return 0;
     let best = -1;
@@ -566,7 +362,7 @@ export class Newbus {
   }
 
   /** Everybody who bids, the winner first: priority, then the longer match, then the order of registration. */
-  #elect(node: Node): Candidate[] {
+  #elect(node: DeviceNode): Candidate[] {
     const bidders: Candidate[] = [];
     for (const driver of this.#serving(node.bus)) {
       if (!this.#eligible(driver)) continue;
@@ -583,7 +379,7 @@ export class Newbus {
     return bidders.sort(byRank); // stable
   }
 
-  #bid(node: Node, driver: AnyDriver): Bid | null {
+  #bid(node: DeviceNode, driver: AnyDriver): Bid | null {
     let bid: Bid | null;
     try {
       bid = driver.probe(node.view);
@@ -599,11 +395,11 @@ export class Newbus {
     return bid.priority <= BUS_PROBE_NOWILDCARD && node.hooks.driver !== driver.name ? null : bid;
   }
 
-  #where(node: Node): string {
+  #where(node: DeviceNode): string {
     return [node.location, node.parent?.nameunit].filter((part) => part).join(" on ");
   }
 
-  #probeAndAttach(node: Node): boolean {
+  #probeAndAttach(node: DeviceNode): boolean {
     if (node.attached) return true;
     if (node.removed || node.gone || node.disabled || node.probing || node.state !== "notpresent") return false;
     node.probing = true;
@@ -623,7 +419,7 @@ export class Newbus {
     }
   }
 
-  #nomatch(node: Node): void {
+  #nomatch(node: DeviceNode): void {
     if (node.nomatchTold || node.bus === null || this.#pass < BUS_PASS_DEFAULT) return;
     node.nomatchTold = true;
     const { location, pnpinfo } = node;
@@ -632,47 +428,15 @@ export class Newbus {
     this.#emit({ kind: "nomatch", nameunit: null, location, pnpinfo, parent });
   }
 
-  // ------------------------------------------------------------------------------------------------ units
-
-  /** Wired by a hint, asked for by the bus, or the lowest that is free and wired nowhere else. */
-  #unitFor(node: Node, name: string): number {
-    const taken = this.#units.get(name);
-    const hints = this.#hints.get(name);
-    const places = node.bus?.wiring?.(node.view) ?? [];
-    for (const [unit, { at }] of hints ?? [])
-      if (at !== undefined && places.includes(at) && taken?.has(unit) !== true) return unit;
-    const asked = node.hooks.unit;
-    if (asked !== undefined && taken?.has(asked) !== true) return asked;
-    for (let unit = 0; ; unit++) {
-      const at = hints?.get(unit)?.at;
-      if (taken?.has(unit) !== true && (at === undefined || at === node.parent?.nameunit)) return unit;
-    }
-  }
-
-  #takeUnit(node: Node, name: string): void {
-    node.className = name;
-    node.unit = this.#unitFor(node, name);
-    const units = this.#units.get(name) ?? new Map<number, Node>();
-    this.#units.set(name, units.set(node.unit, node));
-  }
-
-  #freeUnit(node: Node): void {
-    this.#units.get(node.className)?.delete(node.unit);
-    node.unit = -1;
-    node.className = "";
-    node.disabled = false;
-    node.desc = "";
-  }
-
   // ------------------------------------------------------------------------------------------------ attach
 
-  #attach(node: Node, { driver, bid }: Candidate): boolean {
-    this.#takeUnit(node, driver.name);
+  #attach(node: DeviceNode, { driver, bid }: Candidate): boolean {
+    this.#units.take(node, driver.name);
     const nameunit = `${node.className}${node.unit}`;
     node.driver = driver;
     node.desc = bid.desc;
     node.state = "alive";
-    if (Number(this.#hints.get(driver.name)?.get(node.unit)?.disabled ?? 0) !== 0) {
+    if (this.#units.isDisabled(driver.name, node.unit)) {
       this.#log(disabledLine(nameunit));
       node.driver = null;
       node.state = "notpresent";
@@ -703,7 +467,7 @@ export class Newbus {
   }
 
   #attachFailed(
-    node: Node,
+    node: DeviceNode,
     driver: AnyDriver,
     handle: Handle,
     nameunit: string,
@@ -720,14 +484,14 @@ export class Newbus {
     const code = cause instanceof BusError ? cause.code : "EDOOFUS";
     const error = new AttachError(code, `${nameunit}: ${messageOf(cause)}`, { cause });
     this.#log(attachFailedLine(nameunit, code));
-    this.#freeUnit(node);
+    this.#units.free(node);
     node.state = node.gone ? "gone" : "notpresent";
     if (node.gone) this.#remove(node);
     this.#emit({ kind: "attach-failed", nameunit, error });
   }
 
   /** Empties the scope, lets the bus take back what is left, and removes the children. */
-  #release(node: Node, handle: Handle, nameunit: string, errors: unknown[]): void {
+  #release(node: DeviceNode, handle: Handle, nameunit: string, errors: unknown[]): void {
     handle.resources.empty(errors);
     let leaks: readonly string[] = [];
     attempt(errors, () => {
@@ -750,7 +514,7 @@ export class Newbus {
   // ------------------------------------------------------------------------------------------------ detach
 
   /** @param errors where what is thrown besides a refusal is collected; @throws BusError the refusal */
-  #detach(node: Node, reason: DetachReason, errors: unknown[]): void {
+  #detach(node: DeviceNode, reason: DetachReason, errors: unknown[]): void {
     const { driver, handle, nameunit } = node;
     const forced = reason === "surprise";
     if (node.state === "attaching" || node.state === "detaching") {
@@ -775,14 +539,14 @@ export class Newbus {
     this.#release(node, handle, nameunit, errors);
     attempt(errors, () => node.hooks.detached?.());
     this.#log(detachedLine(nameunit));
-    this.#freeUnit(node);
+    this.#units.free(node);
     node.state = node.gone ? "gone" : "notpresent";
     if (node.gone) this.#remove(node);
     this.#emit({ kind: "detach", nameunit, location, pnpinfo, parent: node.parent?.nameunit ?? "" });
   }
 
   /** Detaches whatever the driver says, since its parent has failed. */
-  #force(node: Node, errors: unknown[]): void {
+  #force(node: DeviceNode, errors: unknown[]): void {
     try {
       this.#detach(node, "unload", errors);
     } catch (refusal) {
@@ -792,7 +556,7 @@ export class Newbus {
   }
 
   /** The device, and with it all below, is no longer there. */
-  #vanish(node: Node): void {
+  #vanish(node: DeviceNode): void {
     if (node.removed) return;
     for (const each of node.topFirst()) {
       if (each.gone) continue;
@@ -806,7 +570,7 @@ export class Newbus {
   }
 
   /** A bus driver gives a child up. @throws BusError the refusal of its driver */
-  #dispose(node: Node): void {
+  #dispose(node: DeviceNode): void {
     if (node.removed) return;
     const errors: unknown[] = [];
     this.#detach(node, "unload", errors);
@@ -814,18 +578,18 @@ export class Newbus {
     if (errors.length > 0) throw aggregate(errors);
   }
 
-  #remove(node: Node): void {
+  #remove(node: DeviceNode): void {
     if (node.removed) return;
     node.removed = true;
     for (const child of [...node.children]) this.#remove(child);
-    if (node.unit >= 0) this.#freeUnit(node);
+    if (node.unit >= 0) this.#units.free(node);
     const siblings = node.parent?.children;
     siblings?.splice(siblings.indexOf(node), 1);
   }
 
   // ------------------------------------------------------------------------------------------------ the rest
 
-  #resume(node: Node): void {
+  #resume(node: DeviceNode): void {
     if (!node.suspended) return;
     node.suspended = false;
     const { driver, handle } = node;
@@ -834,7 +598,7 @@ export class Newbus {
   }
 
   /** Calls something whose failure stops nothing. */
-  #serve(node: Node, what: string, fn: () => void): void {
+  #serve(node: DeviceNode, what: string, fn: () => void): void {
     try {
       fn();
     } catch (error) {
@@ -842,16 +606,16 @@ export class Newbus {
     }
   }
 
-  #find(nameunit: string): Node {
+  #find(nameunit: string): DeviceNode {
     for (const node of this.#root.topFirst()) if (node.nameunit === nameunit && node.driver !== null) return node;
     throw new BusError("ENXIO", `no device ${nameunit} with a driver`);
   }
 
-  #parentName(node: Node): string {
+  #parentName(node: DeviceNode): string {
     return node.parent === this.#root ? "motherboard" : (node.parent?.nameunit ?? "");
   }
 
-  #info(node: Node): DeviceInfo {
+  #info(node: DeviceNode): DeviceInfo {
     const flags = (["disabled", "suspended"] as const).filter((flag) => node[flag]);
     return {
       nameunit: node.nameunit,
