@@ -27,9 +27,20 @@ export class Mapping {
   }
 }
 
-const NOBODY = new Mapping({ barRead: () => 0xffff_ffff, barWrite: () => {} }, 0, 0, Number.MAX_SAFE_INTEGER);
+const allOnes = (width: number): number => (width === 1 ? 0xff : width === 2 ? 0xffff : 0xffff_ffff);
+
+const NOBODY = new Mapping(
+  { barRead: (_bar, _offset, width) => allOnes(width), barWrite: () => {} },
+  0,
+  0,
+  Number.MAX_SAFE_INTEGER,
+);
 
 const LARGEST_INT32 = 0x7fff_ffff;
+const END_OF_32_BIT = 2 ** 32;
+
+/** A sum, since a choice between the address and another number would be boxed. */
+const unsigned = (address: number): number => address + (address < 0 ? END_OF_32_BIT : 0);
 
 /** Table entries from here on are lists of mappings that share a page. */
 const SHARED = 0x8000;
@@ -69,34 +80,32 @@ export class AddressSpace {
 
   /** @param address below 0: a 32-bit address that was taken for signed @returns unsigned, `width` bytes */
   read(address: number, width: AccessWidth): number {
-    const at = address < 0 ? address >>> 0 : address;
-    const m = this.#whole(at, width);
-    if (m === null) return this.#readPieces(at, width);
-    // Offsets as int32 wherever they can be: a double is boxed on its way into the target.
+    // Addresses go on as they came, and offsets as int32 wherever they can be: a larger number is boxed on its way.
+    const m = this.#whole(address, width);
+    if (m === null) return this.#readPieces(address, width);
     return m.size <= LARGEST_INT32
-      ? m.target.barRead(m.bar, (at - m.base) | 0, width)
-      : m.target.barRead(m.bar, at - m.base, width);
+      ? m.target.barRead(m.bar, (address - m.base) | 0, width)
+      : m.target.barRead(m.bar, unsigned(address) - m.base, width);
   }
 
   /** @param value cut to `width` bytes by whoever answers */
   write(address: number, width: AccessWidth, value: number): void {
-    const at = address < 0 ? address >>> 0 : address;
-    const m = this.#whole(at, width);
-    if (m === null) this.#writePieces(at, width, value);
-    else if (m.size <= LARGEST_INT32) m.target.barWrite(m.bar, (at - m.base) | 0, width, value);
-    else m.target.barWrite(m.bar, at - m.base, width, value);
+    const m = this.#whole(address, width);
+    if (m === null) this.#writePieces(address, width, value);
+    else if (m.size <= LARGEST_INT32) m.target.barWrite(m.bar, (address - m.base) | 0, width, value);
+    else m.target.barWrite(m.bar, unsigned(address) - m.base, width, value);
   }
 
   /** An 8-byte read as two of 4, low half first: `pair[0]` is the low one. */
   readPair(address: number, pair: Uint32Array): void {
-    const at = address < 0 ? address >>> 0 : address;
+    const at = unsigned(address);
     pair[0] = this.read(at, 4);
     pair[1] = this.read(at + 4, 4);
   }
 
   /** An 8-byte write as two of 4, low half first. */
   writePair(address: number, low: number, high: number): void {
-    const at = address < 0 ? address >>> 0 : address;
+    const at = unsigned(address);
     this.write(at, 4, low);
     this.write(at + 4, 4, high);
   }
@@ -132,23 +141,26 @@ export class AddressSpace {
     this.#freeIds.push(mapping.id);
   }
 
-  /** The mapping that answers the whole access; null: several, or nobody. */
-  #whole(at: number, width: AccessWidth): Mapping | null {
+  /** The mapping that answers the whole access, NOBODY included; null: several. */
+  #whole(address: number, width: AccessWidth): Mapping | null {
+    const at = unsigned(address);
     const last = at + width - 1;
     const shift = this.#shift;
     const table = this.#table;
     const lastPage = last >>> shift;
-    if (last > 0xffff_ffff || lastPage >= table.length) return this.#firstOf(this.#high, at, width);
+    if (last > 0xffff_ffff || lastPage >= table.length) return this.#firstOf(this.#high, address, width);
     const entry = table[at >>> shift]!;
     if (table[lastPage] !== entry) return null;
     if (shift === 0 && width === 4 && (table[at + 1] !== entry || table[at + 2] !== entry)) return null;
-    if (entry >= SHARED) return this.#firstOf(this.#shared[entry - SHARED]!, at, width);
+    if (entry === 0) return NOBODY;
+    if (entry >= SHARED) return this.#firstOf(this.#shared[entry - SHARED]!, address, width);
     const m = this.#byId[entry]!;
     return at >= m.base && last < m.base + m.size ? m : null;
   }
 
   /** The first mapping of a list that holds any of the access, if it holds all of it. */
-  #firstOf(list: readonly Mapping[], at: number, width: number): Mapping | null {
+  #firstOf(list: readonly Mapping[], address: number, width: number): Mapping | null {
+    const at = unsigned(address);
     const end = at + width;
     for (let i = 0; i < list.length; i++) {
       const m = list[i]!;
@@ -157,7 +169,8 @@ export class AddressSpace {
     return null;
   }
 
-  #readPieces(at: number, width: AccessWidth): number {
+  #readPieces(address: number, width: AccessWidth): number {
+    const at = unsigned(address);
     let value = 0;
     for (let done = 0, scale = 1; done < width; ) {
       const part = this.#pieceAt(at + done, width - done);
@@ -171,7 +184,8 @@ export class AddressSpace {
     return value;
   }
 
-  #writePieces(at: number, width: AccessWidth, value: number): void {
+  #writePieces(address: number, width: AccessWidth, value: number): void {
+    const at = unsigned(address);
     for (let done = 0, rest = value >>> 0; done < width; ) {
       const part = this.#pieceAt(at + done, width - done);
       const owner = this.#ownerOf(at + done);

@@ -88,12 +88,20 @@ export class Bar implements BarInfo {
         : (kind === "mem64" ? PCI_BASE_ADDRESS_MEM_TYPE_64 : 0) | (prefetchable ? PCI_BASE_ADDRESS_MEM_PREFETCH : 0);
   }
 
+  /** Puts where the BAR is decoded with this Command into `bases`; −1: nowhere. @returns whether it moved */
+  place(config: ConfigBytes, command: number, powered: boolean, bases: Float64Array): boolean {
+    const former = bases[this.index]!;
+    const base = powered ? this.#base(config, command) : -1;
+    bases[this.index] = base;
+    return base !== former;
+  }
+
   /**
    * Where the BAR is decoded with this Command; −1: nowhere.
    * Base 0, a range that wraps or reaches the last byte of the 32-bit space (the sizing pattern), ports above 64 KiB and
    * addresses no CPU has decode nothing. QEMU's `pci_bar_address` has the same list.
    */
-  base(config: ConfigBytes, command: number): number {
+  #base(config: ConfigBytes, command: number): number {
     if ((command & (this.kind === "io" ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY)) === 0) return -1;
     const low = config.get(this.at, 4);
     if (this.index === PCI_ROM_RESOURCE && (low & PCI_ROM_ADDRESS_ENABLE) === 0) return -1;

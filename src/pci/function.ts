@@ -400,12 +400,7 @@ export class PciFunction implements Slot {
     const powered = this.#powered;
     const command = this.#config.get(PCI_COMMAND, 2);
     let moved = false;
-    for (const bar of this.bars) {
-      const base = powered ? bar.base(this.#config, command) : -1;
-      if (this.#bases[bar.index] === base) continue;
-      this.#bases[bar.index] = base;
-      moved = true;
-    }
+    for (const bar of this.bars) if (bar.place(this.#config, command, powered, this.#bases)) moved = true;
     if (moved) for (const listener of this.#listeners) listener();
   }
 
