@@ -1,0 +1,85 @@
+import assert from "node:assert/strict";
+import type { NetEndpoint, Nic, Offload, Verdict } from "../../src/contract/index.js";
+import { Machine, VirtualClock } from "../../src/machine/index.js";
+
+const MIB = 2 ** 20;
+const LIMITS = { csum: false, tso4: false, tso6: false, uso: false, longestFrame: 1518, holds: false };
+
+/** Arbitrary bytes. */
+export const noise = (length: number): Uint8Array => {
+  const bytes = new Uint8Array(length);
+  for (let i = 0, x = 1; i < length; i++) {
+    bytes[i] = x >>> 24;
+    x = (Math.imul(x, 1_664_525) + 1_013_904_223) | 0;
+  }
+  return bytes;
+};
+
+/** A frame to everybody, an array of its own. */
+export const frameOf = (length: number): Uint8Array => {
+  const frame = noise(length);
+  frame.fill(0xff, 0, 6);
+  frame.set([0x02, 0, 0, 0, 0, 0x01, 0x88, 0xb5], 6);
+  return frame;
+};
+
+/** The far end of a card's cable: takes every frame that has the length agreed upon, and refuses the others. */
+export class FarEnd implements NetEndpoint {
+  expected = 0;
+  taken = 0;
+  /** where the last frame was handed over */
+  bytes: Uint8Array = new Uint8Array(0);
+  start = 0;
+
+  offer(bytes: Uint8Array, start: number, length: number, _offload: Offload | null, _hint: number): Verdict {
+    if (length !== this.expected) return "dropped";
+    this.bytes = bytes;
+    this.start = start;
+    this.taken++;
+    return "taken";
+  }
+  endBatch(): void {}
+  ready(): void {}
+  accepts(): typeof LIMITS {
+    return LIMITS;
+  }
+}
+
+/** A machine with 16 MiB of RAM in one array, in which address and index are the same, and one card in slot 3. */
+export class Plugged {
+  readonly ram = new Uint8Array(16 * MIB);
+  readonly view = new DataView(this.ram.buffer);
+  readonly clock = new VirtualClock();
+  readonly machine: Machine;
+  readonly card: Nic;
+  readonly far = new FarEnd();
+
+  constructor(card: Nic) {
+    this.card = card;
+    this.machine = new Machine({
+      ram: this.ram,
+      clock: this.clock,
+      strictness: "strict",
+      report: ({ source, code, value }) => assert.fail(`${source}: ${code} ${value}`),
+    });
+    this.machine.plug("00:03.0", card);
+    this.machine.assignResources();
+    card.net.attach(this.far);
+    card.configWrite(0x04, 2, 0x0007); // I/O, memory, Bus Master
+    this.clock.advance(1e9); // autonegotiation
+  }
+}
+
+/** A guest's side of a card in raw numbers: rings that were written once, and are armed again after each frame. */
+export interface RawGuest {
+  readonly plugged: Plugged;
+  /** Has the card receive a frame: takes it out of the ring, acknowledges the interrupt, gives the buffer back. */
+  receive(bytes: Uint8Array, start: number, length: number): void;
+  /** Has the card send a frame: fills the ring's next place, rings the doorbell, acknowledges the interrupt. */
+  transmit(): void;
+  /** The bytes of the frame received last. */
+  received(): Uint8Array;
+}
+
+/** How the frames that a guest sends lie in memory: bytes of each fragment. */
+export type Fragments = readonly number[];
