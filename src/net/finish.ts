@@ -4,8 +4,8 @@ import type { Offload } from "../contract/index.js";
 /** bytes; enough for a full frame, doubled when a longer one comes */
 const FIRST_SIZE = 2048;
 
-/** Longest frame that is finished: an IP packet of 64 KiB behind a tagged Ethernet header. Bounds the buffer. */
-export const LONGEST_FINISHED = 65_553;
+/** Longest frame that is finished or cut: 64 KiB behind a tagged Ethernet header. Bounds the buffers. VIRTIO 1.2 §5.1.6.3.1 */
+export const LONGEST_FINISHED = 65_554;
 
 /**
  * Does at the last moment what a sender left to the card: completes a checksum in a buffer of its own, since the frame

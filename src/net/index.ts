@@ -13,6 +13,8 @@ export * from "./offload.js";
 export * from "./pcapng.js";
 export * from "./prng.js";
 export * from "./responder.js";
+export * from "./segment.js";
 export * from "./switch.js";
 export * from "./tap.js";
 export * from "./wire.js";
+export type { WireCounters } from "./wire-end.js";

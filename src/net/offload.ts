@@ -24,10 +24,31 @@ export class OffloadRecord implements Offload {
   }
 }
 
-/** Whether the bytes that an offload points at lie in the frame. VIRTIO 1.2 §5.1.6.2 */
+/**
+ * Whether an offload makes sense: the bytes that it points at lie in the frame, and segments have a size.
+ * VIRTIO 1.2 §5.1.6.2
+ */
 export const offloadFits = (offload: Offload, length: number): boolean =>
-  !offload.needsCsum ||
-  (offload.csumStart >= 0 && offload.csumOffset >= 0 && offload.csumStart + offload.csumOffset + 2 <= length);
+  (offload.gso === "none" || (offload.gsoSize >= 1 && offload.gsoSize <= 0xffff)) &&
+  (!offload.needsCsum ||
+    (offload.csumStart >= 0 && offload.csumOffset >= 0 && offload.csumStart + offload.csumOffset + 2 <= length));
+
+const UDP_CSUM_OFFSET = 6;
+const BOOTPS = 67;
+const BOOTPC = 68;
+
+/**
+ * Whether the open checksum is that of DHCP over IPv4. Clients and servers read it from a raw socket, before the system
+ * has completed anything, and take an open checksum for a wrong one: VIO-257.
+ * @param offload one that `offloadFits`, with `needsCsum`
+ */
+export const isDhcp = (bytes: Uint8Array, start: number, offload: Offload): boolean => {
+  if (offload.csumOffset !== UDP_CSUM_OFFSET) return false;
+  const udp = start + offload.csumStart;
+  const source = (bytes[udp]! << 8) | bytes[udp + 1]!;
+  const destination = (bytes[udp + 2]! << 8) | bytes[udp + 3]!;
+  return (source === BOOTPS || source === BOOTPC) && (destination === BOOTPS || destination === BOOTPC);
+};
 
 /** Whether an endpoint takes a frame with this offload as it is. `gso` implies the checksum: every segment needs its own. */
 export const takesOffload = (limits: EndpointLimits, offload: Offload): boolean => {

@@ -10,6 +10,7 @@ import type {
   Timer,
   Verdict,
 } from "../contract/index.js";
+import { LONGEST_FINISHED } from "./finish.js";
 import { FrameRing } from "./frame-ring.js";
 import { MacTable } from "./mac-table.js";
 
@@ -17,7 +18,7 @@ export interface SwitchOptions {
   readonly clock: Clock;
   /** 2 … 31; default 4 */
   readonly ports?: number;
-  /** bytes of frames that one port holds for a far end that is not ready; at least `longestFrame`; default 128 KiB */
+  /** bytes of frames that one port holds for a far end that is not ready; at least `longestFrame`; default 256 KiB: four uncut frames */
   readonly queueBytes?: number;
   /** most frames that one port holds; default 256 */
   readonly queueFrames?: number;
@@ -25,7 +26,7 @@ export interface SwitchOptions {
   readonly stations?: number;
   /** seconds after which a silent station is forgotten; default 300. IEEE 802.1D §7.9.2 */
   readonly ageingSeconds?: number;
-  /** bytes without FCS; default 9018: 9000 of payload and a tagged header */
+  /** bytes without FCS; default 9018: 9000 of payload and a tagged header. What is still to be cut may have 64 KiB. */
   readonly longestFrame?: number;
 }
 
@@ -104,7 +105,7 @@ export class Switch implements Stateful {
 
   /** @throws ConfigError `switch-ports`, `switch-queue`, `switch-stations`, `switch-ageing` */
   constructor(options: SwitchOptions) {
-    const { clock, ports = 4, queueBytes = 0x2_0000, queueFrames = 256, stations = 1024 } = options;
+    const { clock, ports = 4, queueBytes = 0x4_0000, queueFrames = 256, stations = 1024 } = options;
     const { ageingSeconds = 300, longestFrame = 9018 } = options;
     if (!Number.isInteger(ports) || ports < 2 || ports > 31)
       throw new ConfigError("switch-ports", `a switch of ${ports} ports: expected 2 … 31`);
@@ -191,8 +192,9 @@ export class Switch implements Stateful {
     offload: Offload | null,
     queueHint: number,
   ): Verdict {
-    const segmented = offload !== null && offload.gso !== "none";
-    if (length < ETHER_HDR_LEN || (length > this.#longest && !segmented)) {
+    // A frame that is still to be cut goes through whole: the wires behind know which far end takes it like that.
+    const longest = offload !== null && offload.gso !== "none" ? LONGEST_FINISHED : this.#longest;
+    if (length < ETHER_HDR_LEN || length > longest) {
       from.counts[IN_BAD_LENGTH]!++;
       return "dropped";
     }

@@ -75,6 +75,92 @@ export const frameOf = (to: number, from: number, tag: number, length = 60): Uin
   return frame;
 };
 
+/** What a packet is made of, for `packetOf`. */
+export interface PacketParts {
+  readonly gso: "tcp4" | "tcp6" | "udp";
+  /** IPv6 for `udp` */
+  readonly v6?: boolean;
+  /** the two bytes of each tag, outermost first; two tags are 802.1ad's */
+  readonly tags?: readonly number[];
+  /** IPv4 options, a multiple of four bytes */
+  readonly options?: readonly number[];
+  /** IPv6 extension headers: their numbers, and how many times eight bytes each is long beyond the first eight */
+  readonly extensions?: readonly (readonly [number, number])[];
+  /** TCP options, a multiple of four bytes */
+  readonly tcpOptions?: readonly number[];
+  readonly flags?: number;
+  readonly identification?: number;
+  readonly sequence?: number;
+  readonly payload: Uint8Array;
+}
+
+/** One's complement sum as RFC 1071 tells it, a byte at a time. */
+export const slowSum = (bytes: readonly number[]): number => {
+  let sum = 0;
+  for (const [i, byte] of bytes.entries()) {
+    sum += i % 2 === 0 ? byte * 256 : byte;
+    if (sum > 0xffff) sum = sum - 0x1_0000 + 1;
+  }
+  return sum;
+};
+
+const be16 = (n: number): number[] => [(n >>> 8) & 0xff, n & 0xff];
+const be32 = (n: number): number[] => [...be16(Math.floor(n / 0x1_0000)), ...be16(n % 0x1_0000)];
+
+/**
+ * A finished frame, put together slowly from its parts and with plain arrays only; `left` instead makes what a guest that
+ * leaves the rest to its card may write: a seed in the checksum field, IP lengths of the whole, or 0.
+ */
+export const packetOf = (parts: PacketParts, left = false): Uint8Array => {
+  const { gso, tags = [], options = [], extensions = [], tcpOptions = [], flags = 0x10, payload } = parts;
+  const { identification = 0, sequence = 0, v6 = gso === "tcp6" } = parts;
+  const protocol = gso === "udp" ? 17 : 6;
+  const source = v6 ? [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 0xfe] : [10, 0, 2, 15];
+  const destination = v6 ? [0xfd, 0, 0, 0, 0, 0, 0xff, 0xff, 9, 8, 7, 6, 5, 4, 3, 2] : [192, 168, 255, 254];
+  const transport = gso === "udp" ? [] : [0x30, 0x39, 0x00, 0x50, ...be32(sequence), 0x01, 0x02, 0x03, 0x04];
+  if (gso === "udp") transport.push(0x30, 0x39, 0x14, 0x51, ...be16(left ? 0 : 8 + payload.length), 0, 0);
+  else transport.push((5 + tcpOptions.length / 4) << 4, flags, 0x72, 0x10, 0, 0, 0, 0, ...tcpOptions);
+  const pseudo = [...source, ...destination, ...be32(transport.length + payload.length), 0, 0, 0, protocol];
+  const checksumAt = gso === "udp" ? 6 : 16;
+  let checksum = 0xffff - slowSum([...pseudo, ...transport, ...payload]);
+  if (checksum === 0 && gso === "udp") checksum = 0xffff;
+  transport.splice(checksumAt, 2, ...be16(left ? 0xdead : checksum));
+  const between = extensions.flatMap(([, units], i) => [
+    extensions[i + 1]?.[0] ?? protocol,
+    units,
+    ...new Array<number>(6 + 8 * units).fill(0),
+  ]);
+  let ip: number[];
+  if (v6) {
+    const length = left ? 0 : between.length + transport.length + payload.length;
+    ip = [0x6a, 0xbc, 0xde, 0xf0, ...be16(length), extensions[0]?.[0] ?? protocol, 64, ...source, ...destination];
+    ip.push(...between);
+  } else {
+    const length = left ? 0 : 20 + options.length + transport.length + payload.length;
+    ip = [0x45 + options.length / 4, 0x02, ...be16(length), ...be16(identification), 0x40, 0x00, 64, protocol];
+    ip.push(0, 0, ...source, ...destination, ...options);
+    ip.splice(10, 2, ...be16(left ? 0xbeef : 0xffff - slowSum(ip)));
+  }
+  const types = tags.flatMap((tag, i) => [...(i < tags.length - 1 ? [0x88, 0xa8] : [0x81, 0x00]), ...be16(tag)]);
+  const ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, ...types, ...(v6 ? [0x86, 0xdd] : [0x08, 0x00])];
+  return Uint8Array.from([...ethernet, ...ip, ...transport, ...payload]);
+};
+
+/** The frames that `packetOf(parts, true)` stands for, each put together from the beginning. */
+export const segmentsOf = (parts: PacketParts, gsoSize: number): Uint8Array[] => {
+  const { payload, flags = 0x10, identification = 0, sequence = 0 } = parts;
+  const count = Math.max(1, Math.ceil(payload.length / gsoSize));
+  return Array.from({ length: count }, (_, k) =>
+    packetOf({
+      ...parts,
+      payload: payload.slice(k * gsoSize, (k + 1) * gsoSize),
+      identification: (identification + k) % 0x1_0000,
+      sequence: (sequence + k * gsoSize) % 2 ** 32,
+      flags: (k === 0 ? flags : flags & 0x7f) & (k === count - 1 ? 0xff : 0xf6),
+    }),
+  );
+};
+
 /** A clock that a test moves. */
 export class TestClock implements Clock {
   readonly #timers: { deadline: number; fire: () => void }[] = [];
