@@ -17,7 +17,7 @@ import {
   VIRTIO_NET_ERR,
   VIRTIO_NET_OK,
 } from "../../src/spec/virtio-net.js";
-import { DescriptorChain, type SegmentList, type SplitQueue, type VirtioBus } from "../../src/virtio/index.js";
+import { DescriptorChain, type SegmentList, type VirtioBus, type Virtqueue } from "../../src/virtio/index.js";
 import type { ReceiveFilter } from "./filter.js";
 import { DESCRIPTORS, type Link } from "./link.js";
 
@@ -45,7 +45,7 @@ export class Control {
     this.#chain.release();
   }
 
-  run(bus: VirtioBus, queue: SplitQueue, budget: number): number {
+  run(bus: VirtioBus, queue: Virtqueue, budget: number): number {
     const chain = this.#chain;
     let used = 0;
     do {

@@ -1,7 +1,7 @@
 import { ETHER_HDR_LEN } from "../../src/bytes/index.js";
 import type { DmaDoor, Offload, Verdict } from "../../src/contract/index.js";
 import { VIRTIO_NET_HDR_NUM_BUFFERS, VIRTIO_NET_HDR_SIZE } from "../../src/spec/virtio-net.js";
-import { DescriptorChain, type SplitQueue, type VirtioBus } from "../../src/virtio/index.js";
+import { DescriptorChain, type VirtioBus, type Virtqueue } from "../../src/virtio/index.js";
 import type { ReceiveFilter } from "./filter.js";
 import { BYTES_COPIED, DESCRIPTORS, type Link, RX_BYTES, RX_FILTERED, RX_FRAMES, RX_NO_BUFFER } from "./link.js";
 
@@ -28,7 +28,7 @@ export class Rx {
   /** One frame; what arrives before DRIVER_OK touches no guest memory. */
   offer(
     bus: VirtioBus,
-    queue: SplitQueue,
+    queue: Virtqueue,
     bytes: Uint8Array,
     start: number,
     length: number,
@@ -79,7 +79,7 @@ export class Rx {
   }
 
   /** The sender is through: one interrupt for what it brought. */
-  endBatch(bus: VirtioBus, queue: SplitQueue): void {
+  endBatch(bus: VirtioBus, queue: Virtqueue): void {
     if (!queue.unsignalled || !bus.running || !queue.begin()) return;
     bus.usedBuffers(queue);
     bus.seams.dma.flush();
@@ -101,7 +101,7 @@ export class Rx {
   }
 
   /** Takes chains for `total` bytes; false leaves the queue as it was. */
-  #collect(queue: SplitQueue, total: number, mergeable: boolean): boolean {
+  #collect(queue: Virtqueue, total: number, mergeable: boolean): boolean {
     const chain = this.#chain;
     chain.clear();
     while (chain.writable.total < total && (mergeable || chain.chains === 0)) {
@@ -115,7 +115,7 @@ export class Rx {
   }
 
   /** Too little room: the sender waits for more where it can; a frame that would wait for ever is dropped. */
-  #noRoom(bus: VirtioBus, queue: SplitQueue, hint: number): Verdict {
+  #noRoom(bus: VirtioBus, queue: Virtqueue, hint: number): Verdict {
     const { counters, far, mergeable } = this.#link;
     const { chains } = this.#chain;
     counters[RX_NO_BUFFER]!++;

@@ -1,7 +1,7 @@
 import { ETHER_HDR_LEN } from "../../src/bytes/index.js";
 import type { DmaDoor, Verdict } from "../../src/contract/index.js";
 import { VIRTIO_NET_HDR_GSO_NONE, VIRTIO_NET_HDR_GSO_TYPE } from "../../src/spec/virtio-net.js";
-import { DescriptorChain, type SplitQueue, type VirtioBus } from "../../src/virtio/index.js";
+import { DescriptorChain, type VirtioBus, type Virtqueue } from "../../src/virtio/index.js";
 import { BYTES_COPIED, DESCRIPTORS, type Link, MAX_FRAME, TX_BYTES, TX_DROPPED, TX_FRAMES } from "./link.js";
 
 /** The transmit queue: frames from the driver to the far end of the cable. VIRTIO 1.3 §5.1.6.2 */
@@ -23,7 +23,7 @@ export class Tx {
   }
 
   /** Sends until the queue is empty, `budget` descriptors were used, or the far end cannot take more. */
-  run(bus: VirtioBus, queue: SplitQueue, budget: number): number {
+  run(bus: VirtioBus, queue: Virtqueue, budget: number): number {
     if (this.blocked) return 0;
     const chain = this.#chain;
     let used = 0;

@@ -115,6 +115,32 @@ export const virtqUsedBytes = (size: number): number => 6 + VIRTQ_USED_ELEM_SIZE
 export const virtqNeedEvent = (event: number, newIdx: number, oldIdx: number): boolean =>
   ((newIdx - event - 1) & 0xffff) < ((newIdx - oldIdx) & 0xffff);
 
+// ------------------------------------------------------------------------------------------------ packed virtqueue, §2.8
+
+// struct pvirtq_desc: addr le64 @0, len le32 @8, id le16 @12, flags le16 @14; NEXT, WRITE and INDIRECT as above. §2.8.13
+export const VIRTQ_PACKED_DESC_ID = 12;
+export const VIRTQ_PACKED_DESC_FLAGS = 14;
+/** Made available in a lap whose wrap counter this bit equals, when the other one differs. §2.8.1 */
+export const VIRTQ_PACKED_DESC_F_AVAIL = 0x0080;
+/** Used in a lap whose wrap counter both bits equal. §2.8.1 */
+export const VIRTQ_PACKED_DESC_F_USED = 0x8000;
+
+// struct pvirtq_event_suppress: descriptor le16 @0 (offset 15 bits, wrap counter 1 bit), flags le16 @2 (2 bits). §2.8.14
+export const VIRTQ_PACKED_EVENT_SIZE = 4;
+export const VIRTQ_PACKED_EVENT_OFF_WRAP = 0;
+export const VIRTQ_PACKED_EVENT_FLAGS = 2;
+export const VIRTQ_PACKED_EVENT_OFF_MASK = 0x7fff;
+/** bit of the wrap counter beside the offset */
+export const VIRTQ_PACKED_EVENT_WRAP_SHIFT = 15;
+export const VIRTQ_PACKED_EVENT_FLAG_ENABLE = 0;
+export const VIRTQ_PACKED_EVENT_FLAG_DISABLE = 1;
+/** Only with VIRTIO_F_EVENT_IDX: at the descriptor that is named. */
+export const VIRTQ_PACKED_EVENT_FLAG_DESC = 2;
+/** bits of the flags that mean anything */
+export const VIRTQ_PACKED_EVENT_FLAG_MASK = 3;
+// Alignment of the parts in bytes; the ring's is that of a descriptor table. §2.8.10.1
+export const VIRTQ_PACKED_EVENT_ALIGN = 4;
+
 // ------------------------------------------------------------------------------------------------ PCI transport, §4.1
 
 /** PCI capability id of virtio's structures: vendor specific. §4.1.4 */

@@ -6,29 +6,46 @@ import {
   VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_LEN,
   VIRTQ_DESC_SIZE,
+  VIRTQ_PACKED_DESC_F_AVAIL,
+  VIRTQ_PACKED_DESC_F_USED,
+  VIRTQ_PACKED_DESC_FLAGS,
+  VIRTQ_PACKED_DESC_ID,
 } from "../spec/virtio.js";
 
+/** Everything that can be wrong with a ring. */
+export const RING_FAULTS = [
+  "ring-misaligned",
+  "ring-outside-memory",
+  "avail-idx-jump",
+  "head-out-of-range",
+  "next-out-of-range",
+  "chain-too-long",
+  "chain-too-large",
+  "list-not-available",
+  "ring-oversubscribed",
+  "readable-after-writable",
+  "buffer-outside-memory",
+  "indirect-not-negotiated",
+  "indirect-with-next",
+  "indirect-nested",
+  "indirect-length",
+  "indirect-outside-memory",
+] as const;
+
 /** What is wrong with a ring; also the code under which it is reported. */
-export type RingFault =
-  | "ring-misaligned"
-  | "ring-outside-memory"
-  | "avail-idx-jump"
-  | "head-out-of-range"
-  | "next-out-of-range"
-  | "chain-too-long"
-  | "chain-too-large"
-  | "readable-after-writable"
-  | "buffer-outside-memory"
-  | "indirect-not-negotiated"
-  | "indirect-with-next"
-  | "indirect-nested"
-  | "indirect-length"
-  | "indirect-outside-memory";
+export type RingFault = (typeof RING_FAULTS)[number];
 
 /** Longest indirect table that is followed, entries; longer ones are, up to the queue's size. QEMU: VIRTQUEUE_MAX_SIZE */
 const INDIRECT_MAX = 1024;
 /** §2.7.5.2: no chain may be longer than 2³² bytes; lengths are 32-bit. */
 const CHAIN_MAX_BYTES = 0xffff_ffff;
+
+/** The two flags of a packed descriptor that say whose it is, and what they are in a slot made available. §2.8.1 */
+export const AVAIL_AND_USED = VIRTQ_PACKED_DESC_F_AVAIL | VIRTQ_PACKED_DESC_F_USED;
+/** with wrap counter 1 */
+export const AVAILABLE_IN_LAP_1 = VIRTQ_PACKED_DESC_F_AVAIL;
+/** with wrap counter 0 */
+export const AVAILABLE_IN_LAP_0 = VIRTQ_PACKED_DESC_F_USED;
 
 const NO_DOOR: DmaDoor = new Door();
 const NO_BYTES = new Uint8Array(0);
@@ -254,8 +271,8 @@ export class DescriptorChain {
   chains = 0;
   /** descriptors read since `clear`, those of tables included */
   descriptors = 0;
-  /** head of each chain */
-  heads = new Uint16Array(16);
+  /** what `push` takes for each chain: the head of a split chain, or id | slots − 1 << 16 of a packed list */
+  heads = new Int32Array(16);
   /** bytes of `writable` up to the end of each chain */
   ends = new Float64Array(16);
   fault: RingFault | null = null;
@@ -297,11 +314,37 @@ export class DescriptorChain {
       writable.truncate(writableCount, writableTotal);
       return false;
     }
-    const k = this.chains++;
-    if (k === this.heads.length) this.#grow();
-    this.heads[k] = head;
-    this.ends[k] = writable.total;
+    this.#loaded(head);
     return true;
+  }
+
+  /**
+   * Reads the list of a packed ring that begins in a slot whose descriptor was seen to be available.
+   * @param ring the descriptor ring; @param size slots of it; @param slot below `size`; @param wrap the device's wrap counter there
+   * @param room slots that are not in flight, 1 … `size`
+   * @returns slots of the list; 0 on a `fault`: what was loaded of it is then taken back
+   * @see VIRTIO 1.3 §2.8.5 … §2.8.8
+   */
+  loadPacked(
+    dma: DmaDoor,
+    ring: RingArea,
+    size: number,
+    slot: number,
+    wrap: boolean,
+    room: number,
+    indirect: boolean,
+  ): number {
+    const { readable, writable } = this;
+    const readableCount = readable.count;
+    const readableTotal = readable.total;
+    const writableCount = writable.count;
+    const writableTotal = writable.total;
+    const slots = this.#walkPacked(dma, ring, size, slot, wrap, room, indirect);
+    if (slots === 0) {
+      readable.truncate(readableCount, readableTotal);
+      writable.truncate(writableCount, writableTotal);
+    }
+    return slots;
   }
 
   #walk(dma: DmaDoor, direct: RingArea, size: number, head: number, indirect: boolean): boolean {
@@ -354,6 +397,116 @@ export class DescriptorChain {
     }
   }
 
+  #walkPacked(
+    dma: DmaDoor,
+    ring: RingArea,
+    size: number,
+    first: number,
+    firstWrap: boolean,
+    room: number,
+    indirect: boolean,
+  ): number {
+    const { readable, writable } = this;
+    const before = readable.total + writable.total;
+    const writableCount = writable.count;
+    let available = firstWrap ? AVAILABLE_IN_LAP_1 : AVAILABLE_IN_LAP_0;
+    let slot = first;
+    for (let slots = 1; ; slots++) {
+      if (slots > room) return this.#refuse(slots > size ? "chain-too-long" : "ring-oversubscribed", first);
+      const at = slot * VIRTQ_DESC_SIZE;
+      const idAndFlags = ring.get32(at + VIRTQ_PACKED_DESC_ID);
+      const flags = idAndFlags >>> 16;
+      // The first one's flags are written last: when it is available, the others are. §2.8.17
+      if ((flags & AVAIL_AND_USED) !== available) return this.#refuse("list-not-available", slot);
+      const address = ring.get32(at) + ring.get32(at + 4) * 0x1_0000_0000;
+      const length = ring.get32(at + VIRTQ_DESC_LEN);
+      this.descriptors++;
+      if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
+        if (!indirect) return this.#refuse("indirect-not-negotiated", slot);
+        // A table stands alone: it neither goes on nor ends a list. §2.8.19
+        if (slots > 1 || (flags & VIRTQ_DESC_F_NEXT) !== 0) return this.#refuse("indirect-with-next", slot);
+        if (!this.#packedTable(dma, address, length, size, before, writableCount)) return 0;
+      } else if (
+        length !== 0 &&
+        !this.#add(dma, address, length, (flags & VIRTQ_DESC_F_WRITE) !== 0, slot, before, writableCount)
+      )
+        return 0;
+      if ((flags & VIRTQ_DESC_F_NEXT) === 0) {
+        this.#loaded((idAndFlags & 0xffff) | ((slots - 1) << 16)); // the last one's id counts. §2.8.6
+        return slots;
+      }
+      if (++slot === size) {
+        slot = 0;
+        available ^= AVAIL_AND_USED;
+      }
+    }
+  }
+
+  /** The entries of a table from the first to the last; only WRITE means anything in them. §2.8.7 */
+  #packedTable(
+    dma: DmaDoor,
+    address: number,
+    length: number,
+    size: number,
+    before: number,
+    writableCount: number,
+  ): boolean {
+    const entries = length / VIRTQ_DESC_SIZE;
+    if (length === 0 || !Number.isInteger(entries) || entries > Math.max(size, INDIRECT_MAX))
+      return this.#stop("indirect-length", length);
+    const table = this.#indirect;
+    if (!table.locate(dma, address, length, false)) return this.#stop("indirect-outside-memory", address);
+    for (let i = 0; i < entries; i++) {
+      const at = i * VIRTQ_DESC_SIZE;
+      const start = table.get32(at) + table.get32(at + 4) * 0x1_0000_0000;
+      const bytes = table.get32(at + VIRTQ_DESC_LEN);
+      const flags = table.get16(at + VIRTQ_PACKED_DESC_FLAGS);
+      this.descriptors++;
+      if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0) return this.#stop("indirect-nested", i);
+      const write = (flags & VIRTQ_DESC_F_WRITE) !== 0;
+      if (bytes !== 0 && !this.#add(dma, start, bytes, write, i, before, writableCount)) return false;
+    }
+    return true;
+  }
+
+  /**
+   * Takes a buffer that holds something. @param index of its descriptor; @param before bytes and @param writableCount segments
+   * loaded before this chain
+   */
+  #add(
+    dma: DmaDoor,
+    address: number,
+    length: number,
+    write: boolean,
+    index: number,
+    before: number,
+    writableCount: number,
+  ): boolean {
+    const { readable, writable } = this;
+    if (!write && writable.count > writableCount) return this.#stop("readable-after-writable", index);
+    if (readable.total + writable.total - before + length > CHAIN_MAX_BYTES)
+      return this.#stop("chain-too-large", length);
+    const list = write ? writable : readable;
+    if (write ? dma.locateWritable(address, length) : dma.locate(address, length))
+      list.add(address, length, dma.at, dma.bytes);
+    else if (write ? dma.containsWritable(address, length) : dma.contains(address, length))
+      list.add(address, length, -1, NO_BYTES);
+    else return this.#stop("buffer-outside-memory", address);
+    return true;
+  }
+
+  #loaded(handle: number): void {
+    const k = this.chains++;
+    if (k === this.heads.length) this.#grow();
+    this.heads[k] = handle;
+    this.ends[k] = this.writable.total;
+  }
+
+  #refuse(fault: RingFault, value: number): 0 {
+    this.#stop(fault, value);
+    return 0;
+  }
+
   #stop(fault: RingFault, value: number): boolean {
     this.fault = fault;
     this.faultValue = value;
@@ -361,7 +514,7 @@ export class DescriptorChain {
   }
 
   #grow(): void {
-    const heads = new Uint16Array(2 * this.heads.length);
+    const heads = new Int32Array(2 * this.heads.length);
     heads.set(this.heads);
     this.heads = heads;
     const ends = new Float64Array(2 * this.ends.length);

@@ -8,15 +8,19 @@ import {
   VIRTIO_CONFIG_S_NEEDS_RESET,
   VIRTIO_F_ANY_LAYOUT,
   VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_IN_ORDER,
   VIRTIO_F_INDIRECT_DESC,
   VIRTIO_F_NOTIFY_ON_EMPTY,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
   VIRTIO_MSI_NO_VECTOR,
   VIRTIO_PCI_ISR_CONFIG,
   VIRTIO_PCI_ISR_QUEUE,
 } from "../spec/virtio.js";
 import { FeatureSet } from "./features.js";
+import { PackedQueue } from "./packed-queue.js";
 import { SplitQueue } from "./split-queue.js";
+import type { RingFeatures, Virtqueue } from "./virtqueue.js";
 
 /** One virtqueue of a device type. */
 export interface QueueDeclaration {
@@ -35,17 +39,18 @@ export interface VirtioBus {
   readonly running: boolean;
   /** what the driver accepted so far; bits that were not offered are never among them */
   readonly accepted: FeatureSet;
-  queue(index: number): SplitQueue;
+  /** The queue in the format that was negotiated: ask at each entry. */
+  queue(index: number): Virtqueue;
   /** Has `runQueue` called for a queue, as a notification would. */
   request(queue: number): void;
   /** Closes a batch of used buffers: sends the notification if the driver wants one. The entry must be open. */
-  usedBuffers(queue: SplitQueue): void;
+  usedBuffers(queue: Virtqueue): void;
   /** The device configuration changed: notes it for `config_generation` and, with `notify`, tells the driver. */
   configChanged(notify: boolean): void;
   /** Latches an unrecoverable error: nothing is served until reset. §2.1.2 */
   fail(code: string, value: number): void;
   /** Turns a ring fault into a failed device; to be called after an entry that did not come through `runQueue`. */
-  checkQueue(queue: SplitQueue): void;
+  checkQueue(queue: Virtqueue): void;
 }
 
 /**
@@ -116,7 +121,8 @@ export const UNPLUGGED: FunctionSeams = {
 export class VirtioCore implements VirtioBus, QueueRunner {
   // fixed configuration
   readonly device: VirtioDevice;
-  readonly queues: readonly SplitQueue[];
+  readonly #split: readonly SplitQueue[];
+  readonly #packed: readonly PackedQueue[]; // none where RING_PACKED is not offered
   readonly #control: readonly boolean[];
   readonly #legacyOffer: FeatureSet;
   readonly #modernOffer: FeatureSet;
@@ -129,6 +135,8 @@ export class VirtioCore implements VirtioBus, QueueRunner {
   msix: { readonly enabled: boolean } | null = null;
 
   // volatile state
+  /** in the format that was negotiated */
+  queues: readonly Virtqueue[];
   accepted: FeatureSet = FeatureSet.NONE;
   queueSelect = 0;
   /** feature selects of the modern interface */
@@ -150,16 +158,20 @@ export class VirtioCore implements VirtioBus, QueueRunner {
   /** INTx rises and messages */
   interrupts = 0;
 
-  constructor(device: VirtioDevice, personality: Personality) {
+  /** @param options features of ring and transport to offer besides those of `RING_FEATURES`; only modern drivers see them */
+  constructor(device: VirtioDevice, personality: Personality, options: FeatureSet = FeatureSet.NONE) {
     this.device = device;
-    this.queues = device.queues.map(({ size }, index) => new SplitQueue(index, size));
+    this.#split = device.queues.map(({ size }, index) => new SplitQueue(index, size));
+    const packed = options.has(VIRTIO_F_RING_PACKED);
+    this.#packed = packed ? device.queues.map(({ size }, index) => new PackedQueue(index, size)) : [];
+    this.queues = this.#split;
     this.#control = device.queues.map(({ control }) => control ?? false);
     const offer = device.features.or(RING_FEATURES);
     this.#legacyOffer = personality === "modern" ? FeatureSet.NONE : offer.or(LEGACY_FEATURES);
     this.#modernOffer =
       personality === "legacy"
         ? FeatureSet.NONE
-        : offer.without(device.legacyFeatures).or(FeatureSet.of(VIRTIO_F_VERSION_1));
+        : offer.without(device.legacyFeatures).or(FeatureSet.of(VIRTIO_F_VERSION_1)).or(options);
     this.#offered = this.#legacyOffer.or(this.#modernOffer);
     this.#version1Needed = personality === "modern";
     this.#running = new Uint8Array(device.queues.length);
@@ -168,14 +180,14 @@ export class VirtioCore implements VirtioBus, QueueRunner {
 
   connect(seams: FunctionSeams): void {
     this.seams = seams;
-    for (const queue of this.queues) queue.connect(seams.dma);
+    for (const queue of [...this.#split, ...this.#packed]) queue.connect(seams.dma);
     seams.work.bind(this);
     this.device.connect(this);
   }
 
   disconnect(): void {
     this.device.disconnect();
-    for (const queue of this.queues) queue.connect(null);
+    for (const queue of [...this.#split, ...this.#packed]) queue.connect(null);
     this.seams = UNPLUGGED;
   }
 
@@ -269,18 +281,18 @@ export class VirtioCore implements VirtioBus, QueueRunner {
   }
 
   /** The queue a select register names; null when there is none. */
-  get selected(): SplitQueue | null {
+  get selected(): Virtqueue | null {
     return this.queueSelect < this.queueCount ? (this.queues[this.queueSelect] ?? null) : null;
   }
 
-  queue(index: number): SplitQueue {
+  queue(index: number): Virtqueue {
     const queue = this.queues[index];
     if (queue === undefined) throw new RangeError(`no queue ${index}`); // a device type's own mistake
     return queue;
   }
 
   /** A driver started a queue: notes what is wrong with it. */
-  queueEnabled(queue: SplitQueue): void {
+  queueEnabled(queue: Virtqueue): void {
     if (queue.broken !== null) this.seams.report(queue.broken, queue.brokenValue);
   }
 
@@ -343,7 +355,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
     if (this.running) this.seams.work.request(queue);
   }
 
-  usedBuffers(queue: SplitQueue): void {
+  usedBuffers(queue: Virtqueue): void {
     if (queue.wantsInterrupt()) this.#raise(VIRTIO_PCI_ISR_QUEUE, queue.vector);
   }
 
@@ -388,7 +400,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
     return used;
   }
 
-  checkQueue(queue: SplitQueue): void {
+  checkQueue(queue: Virtqueue): void {
     if (queue.broken !== null && queue.enabled) this.fail(queue.broken, queue.brokenValue);
   }
 
@@ -444,7 +456,8 @@ export class VirtioCore implements VirtioBus, QueueRunner {
     const accepted = new FeatureSet(acceptedLo ?? 0, acceptedHi ?? 0);
     if (!accepted.without(this.#offered).isEmpty)
       throw new StateError(`${path}.accepted`, "features that this device does not offer");
-    const applyQueues = state.objects("queues", this.queues.length).map((s, i) => this.queue(i).loader(s));
+    const queues = this.#format(accepted);
+    const applyQueues = state.objects("queues", queues.length).map((s, i) => queues[i]!.loader(s));
     const applyDevice = this.device.loader(state.object("device"));
     return () => {
       this.#status = status;
@@ -462,6 +475,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
       this.doorbells = doorbells;
       this.interrupts = interrupts;
       this.#again.fill(0);
+      this.queues = queues;
       for (const apply of applyQueues) apply();
       this.#applyRingFeatures();
       applyDevice();
@@ -479,11 +493,23 @@ export class VirtioCore implements VirtioBus, QueueRunner {
     this.device.featuresAccepted(features);
   }
 
+  #format(accepted: FeatureSet): readonly Virtqueue[] {
+    return this.#packed.length > 0 && accepted.has(VIRTIO_F_RING_PACKED) ? this.#packed : this.#split;
+  }
+
   #applyRingFeatures(): void {
-    const eventIdx = this.accepted.has(VIRTIO_F_EVENT_IDX);
-    const indirect = this.accepted.has(VIRTIO_F_INDIRECT_DESC);
-    const notifyOnEmpty = this.accepted.has(VIRTIO_F_NOTIFY_ON_EMPTY);
-    for (const queue of this.queues) queue.setFeatures(eventIdx, indirect, notifyOnEmpty);
+    const features: RingFeatures = {
+      eventIdx: this.accepted.has(VIRTIO_F_EVENT_IDX),
+      indirect: this.accepted.has(VIRTIO_F_INDIRECT_DESC),
+      notifyOnEmpty: this.accepted.has(VIRTIO_F_NOTIFY_ON_EMPTY),
+      inOrder: this.accepted.has(VIRTIO_F_IN_ORDER),
+    };
+    const before = this.queues;
+    this.queues = this.#format(this.accepted);
+    for (const [i, queue] of this.queues.entries()) {
+      queue.setFeatures(features);
+      if (before !== this.queues) queue.adopt(before[i]!);
+    }
   }
 
   /** DRIVER_OK: what was made available earlier is served now; modern drivers may not notify again. §3.1.1 */

@@ -8,5 +8,7 @@
 export * from "./descriptor-chain.js";
 export * from "./device.js";
 export * from "./features.js";
+export * from "./packed-queue.js";
 export { VirtioPciFunction, type VirtioPciOptions } from "./pci-transport.js";
 export * from "./split-queue.js";
+export * from "./virtqueue.js";

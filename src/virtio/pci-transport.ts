@@ -13,6 +13,8 @@ import {
   PCI_VENDOR_ID_REDHAT_QUMRANET,
   VIRTIO_CONFIG_S_ACKNOWLEDGE,
   VIRTIO_CONFIG_S_DRIVER,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_MSI_NO_VECTOR,
   VIRTIO_PCI_CAP_BAR,
   VIRTIO_PCI_CAP_CFG_TYPE,
@@ -40,7 +42,8 @@ import {
   VIRTQ_MAX_SIZE,
 } from "../spec/virtio.js";
 import { type Personality, VirtioCore, type VirtioDevice } from "./device.js";
-import type { SplitQueue } from "./split-queue.js";
+import { FeatureSet } from "./features.js";
+import type { Virtqueue } from "./virtqueue.js";
 
 const STATE_VERSION = 1;
 const { regs: C } = VIRTIO_PCI_COMMON;
@@ -78,6 +81,10 @@ export interface VirtioPciOptions {
    * to ACKNOWLEDGE | DRIVER, as QEMU does. Default false
    */
   readonly legacyBusMaster?: boolean;
+  /** Offers packed rings (VIRTIO_F_RING_PACKED) to modern drivers; default false, as QEMU */
+  readonly packed?: boolean;
+  /** Offers VIRTIO_F_IN_ORDER to modern drivers; right for device types that use buffers in order, as all here. Default false */
+  readonly inOrder?: boolean;
 }
 
 /**
@@ -242,7 +249,7 @@ class CommonConfig extends RegisterWindow {
     if (queue !== null) this.#setQueue(queue, at, value);
   }
 
-  #setQueue(queue: SplitQueue, at: number, value: number): void {
+  #setQueue(queue: Virtqueue, at: number, value: number): void {
     if (queue.enabled && at !== C.queue_msix_vector.at && at !== C.queue_enable.at)
       this.#core.seams.report("queue-changed-while-enabled", at); // and ignored
     switch (at) {
@@ -542,7 +549,13 @@ class PciTransport implements Model {
       throw new ConfigError("virtio-personality", `${device.name}: device id ${device.id} exists in modern form only`);
     this.#personality = personality;
     this.#vectors = vectors;
-    const core = new VirtioCore(device, personality);
+    const offered = FeatureSet.of(
+      ...(options.packed === true ? [VIRTIO_F_RING_PACKED] : []),
+      ...(options.inOrder === true ? [VIRTIO_F_IN_ORDER] : []),
+    );
+    if (personality === "legacy" && !offered.isEmpty)
+      throw new ConfigError("virtio-personality", `${device.name}: packed, inOrder: only modern drivers can see them`);
+    const core = new VirtioCore(device, personality, offered);
     this.core = core;
 
     const capabilities: Capability[] = [];
