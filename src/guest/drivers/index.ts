@@ -1,5 +1,5 @@
 /**
- * Guest drivers: virtio on PCI with its network card, and RealTek's gigabit card.
+ * Guest drivers: virtio on PCI with its network card and its disk, and RealTek's gigabit card.
  *
  * Life: `registerDrivers(newbus)`, or a driver of one's own options by `vtnetDriver({ … })` → `newbus.scan()` attaches →
  * the softc's `ifnet` goes `up()` → `transmit`, `kick`, and `onReceive` from within `poll` → `down()`, detach.
@@ -7,6 +7,7 @@
 import type { Driver } from "../types.js";
 import { type ReOptions, reDriver } from "./re.js";
 import { type VirtioPciOptions, virtioPciDriver } from "./virtio-pci.js";
+import { type VtblkOptions, vtblkDriver } from "./vtblk.js";
 import { type VtnetOptions, vtnetDriver } from "./vtnet.js";
 
 export {
@@ -41,11 +42,26 @@ export {
   virtioPciDriver,
 } from "./virtio-pci.js";
 export { EMSGSIZE, ENOSPC, type Postpone, Virtqueue, type VirtqueueOptions, VQ_OK } from "./virtqueue.js";
+export {
+  type Bio,
+  type Disk,
+  EFBIG,
+  EINVAL,
+  EIO,
+  ENXIO,
+  EOPNOTSUPP,
+  EROFS,
+  type Vtblk,
+  type VtblkOptions,
+  vtblk,
+  vtblkDriver,
+} from "./vtblk.js";
 export { type Vtnet, type VtnetOptions, vtnet, vtnetDriver } from "./vtnet.js";
 
 export interface DriverOptions {
   readonly virtioPci?: VirtioPciOptions;
   readonly vtnet?: VtnetOptions;
+  readonly vtblk?: VtblkOptions;
   readonly re?: ReOptions;
 }
 
@@ -58,5 +74,6 @@ export interface DriverRegistry {
 export const registerDrivers = (newbus: DriverRegistry, options: DriverOptions = {}): void => {
   newbus.register(virtioPciDriver(options.virtioPci));
   newbus.register(vtnetDriver(options.vtnet));
+  newbus.register(vtblkDriver(options.vtblk));
   newbus.register(reDriver(options.re));
 };
