@@ -1,4 +1,5 @@
 import { rtl8169 } from "../../devices/rtl8169/index.js";
+import { virtioBlk } from "../../devices/virtio-blk/index.js";
 import { virtioNet } from "../../devices/virtio-net/index.js";
 import type { Nic, Slot } from "../contract/index.js";
 import { UsageError } from "./args.js";
@@ -27,6 +28,7 @@ export const NICS = {
 /** Every card that `--card` knows. A new card is one line here. */
 export const CARDS: { readonly [name: string]: CardEntry } = {
   ...NICS,
+  vtblk: { title: "virtio-blk, transitional", create: () => virtioBlk() },
 };
 
 export type NicName = keyof typeof NICS;

@@ -3,6 +3,7 @@ import { lspci } from "../../guest/index.js";
 import { VirtualClock } from "../../machine/index.js";
 import { connect } from "../../net/index.js";
 import { parse, parseSize, parseUint32, UsageError } from "../args.js";
+import { diskLab } from "../disk.js";
 import { pciListings } from "../lspci.js";
 import { NICS, type NicName, nicName } from "../registry.js";
 import { PcapFile } from "./pcap-file.js";
@@ -22,6 +23,7 @@ and sends a stream through each card in each direction, as the scp of 2011 did; 
   --file PATH    send this file; with --size, its first SIZE bytes
   --seed N       of the generator that makes the bytes, 0 … 4294967295; default 2011
   --pcap PATH    record all frames, as pcapng
+  --disk PATH    nothing of the above: read this file as a virtio disk, block by block, and print its SHA-256
   --json         print data
   --help         print this`;
 
@@ -30,6 +32,12 @@ const DEFAULT_SEED = 2011;
 /** bytes; below this a transfer is too short for its MB/s to mean much in any case */
 const WARM_UP = 16 * 2 ** 20;
 const DIRECTIONS = ["out", "in"] as const;
+
+/** `--disk` and how to print. */
+interface DiskOptions {
+  readonly disk: string;
+  readonly json: boolean;
+}
 
 interface Options {
   readonly nics: readonly NicName[];
@@ -53,7 +61,7 @@ const fileSize = (path: string): number => {
   }
 };
 
-const options = (args: string[]): Options | "help" => {
+const options = (args: string[]): Options | DiskOptions | "help" => {
   const { values } = parse({
     args,
     options: {
@@ -62,11 +70,17 @@ const options = (args: string[]): Options | "help" => {
       file: { type: "string" },
       seed: { type: "string" },
       pcap: { type: "string" },
+      disk: { type: "string" },
       json: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
   });
   if (values.help === true) return "help";
+  if (values.disk !== undefined) {
+    const other = (["nic", "size", "file", "seed", "pcap"] as const).find((name) => values[name] !== undefined);
+    if (other !== undefined) throw new UsageError(`--disk moves no frames: --${other} means nothing with it`);
+    return { disk: values.disk, json: values.json === true };
+  }
   const nics = values.nic === undefined ? (Object.keys(NICS) as NicName[]) : [...new Set(values.nic.map(nicName))];
   const seed = values.seed === undefined ? DEFAULT_SEED : parseUint32("seed", values.seed);
   const available = values.file === undefined ? undefined : fileSize(values.file);
@@ -128,6 +142,7 @@ export const lab = (args: string[]): number => {
     console.log(HELP);
     return 0;
   }
+  if ("disk" in chosen) return diskLab(chosen.disk, chosen.json);
   const { nics, job, json } = chosen;
   const clock = new VirtualClock();
   const pcap = chosen.pcap === undefined ? null : new PcapFile(chosen.pcap, clock);
