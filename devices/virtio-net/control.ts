@@ -1,6 +1,10 @@
 import { ETHER_ADDR_LEN } from "../../src/bytes/index.js";
 import type { DmaDoor } from "../../src/contract/index.js";
 import {
+  VIRTIO_NET_CTRL_ANNOUNCE,
+  VIRTIO_NET_CTRL_ANNOUNCE_ACK,
+  VIRTIO_NET_CTRL_GUEST_OFFLOADS,
+  VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET,
   VIRTIO_NET_CTRL_MAC,
   VIRTIO_NET_CTRL_MAC_ADDR_SET,
   VIRTIO_NET_CTRL_MAC_TABLE_SET,
@@ -24,21 +28,30 @@ import { DESCRIPTORS, type Link } from "./link.js";
 /** bytes of class and command */
 const HEADER = 2;
 
+/** What commands change beside the filter. */
+export interface ControlTarget {
+  /** the address in the filter is another one */
+  macChanged(): void;
+  /** The driver has announced itself. @returns false when it was not asked to */
+  announced(): boolean;
+  /** Switches receiving offloads; feature bits as two words. @returns false when one of them was not accepted */
+  setGuestOffloads(lo: number, hi: number): boolean;
+}
+
 /** The control queue: each command is done before the notification returns. VIRTIO 1.3 §5.1.6.5 */
 export class Control {
   readonly #link: Link;
   readonly #filter: ReceiveFilter;
-  readonly #macChanged: () => void;
+  readonly #target: ControlTarget;
   readonly #chain = new DescriptorChain();
   readonly #scratch = new Uint8Array(8);
   readonly #scratchView = new DataView(this.#scratch.buffer);
   readonly #ack = new Uint8Array(1);
 
-  /** @param macChanged told after the address in `filter` changed */
-  constructor(link: Link, filter: ReceiveFilter, macChanged: () => void) {
+  constructor(link: Link, filter: ReceiveFilter, target: ControlTarget) {
     this.#link = link;
     this.#filter = filter;
-    this.#macChanged = macChanged;
+    this.#target = target;
   }
 
   release(): void {
@@ -78,6 +91,10 @@ export class Control {
       if (command === VIRTIO_NET_CTRL_MAC_ADDR_SET) return this.#addrSet(dma, request);
     }
     if (kind === VIRTIO_NET_CTRL_VLAN) return this.#vlan(dma, command, request);
+    if (kind === VIRTIO_NET_CTRL_ANNOUNCE && command === VIRTIO_NET_CTRL_ANNOUNCE_ACK)
+      return request.total === HEADER && this.#target.announced() ? VIRTIO_NET_OK : VIRTIO_NET_ERR;
+    if (kind === VIRTIO_NET_CTRL_GUEST_OFFLOADS && command === VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET)
+      return this.#guestOffloads(dma, request);
     return VIRTIO_NET_ERR;
   }
 
@@ -116,7 +133,7 @@ export class Control {
   #addrSet(dma: DmaDoor, request: SegmentList): number {
     if (request.total !== HEADER + ETHER_ADDR_LEN) return VIRTIO_NET_ERR;
     request.copyOut(dma, HEADER, ETHER_ADDR_LEN, this.#filter.mac, 0);
-    this.#macChanged();
+    this.#target.macChanged();
     return VIRTIO_NET_OK;
   }
 
@@ -129,6 +146,13 @@ export class Control {
     else if (command === VIRTIO_NET_CTRL_VLAN_DEL) this.#filter.permitVlan(id, false);
     else return VIRTIO_NET_ERR;
     return VIRTIO_NET_OK;
+  }
+
+  #guestOffloads(dma: DmaDoor, request: SegmentList): number {
+    if (request.total !== HEADER + 8) return VIRTIO_NET_ERR;
+    const lo = this.#u32(dma, request, HEADER);
+    const hi = this.#u32(dma, request, HEADER + 4);
+    return this.#target.setGuestOffloads(lo, hi) ? VIRTIO_NET_OK : VIRTIO_NET_ERR;
   }
 
   #u32(dma: DmaDoor, request: SegmentList, at: number): number {

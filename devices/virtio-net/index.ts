@@ -3,13 +3,16 @@
  *
  * Life: `virtioNet(options)` → `net.attach(far end)` → plugged into a slot (`connect`) → a driver negotiates and sets
  * DRIVER_OK → notifications send frames to the far end, `net.offer` puts frames into the driver's buffers, `endBatch`
- * interrupts → `setLink`, `counters`, `save`/`load` → `disconnect`.
+ * interrupts → `setLink`, `announce`, `counters`, `save`/`load` → `disconnect`.
  */
 import { ConfigError, parseMac } from "../../src/bytes/index.js";
 import type { NetPort, Nic, NicCounters } from "../../src/contract/index.js";
 import { VIRTIO_NET_MAX_MTU, VIRTIO_NET_MIN_MTU } from "../../src/spec/virtio-net.js";
 import { type Personality, VirtioPciFunction, type VirtioPciOptions } from "../../src/virtio/index.js";
+import type { OffloadOptions } from "./features.js";
 import { VirtioNetModel } from "./model.js";
+
+export type { OffloadOptions } from "./features.js";
 
 /** As QEMU's first card. */
 const DEFAULT_MAC = "52:54:00:12:34:56";
@@ -26,7 +29,24 @@ export interface VirtioNetOptions extends VirtioPciOptions {
   readonly queueSize?: number | { readonly rx?: number; readonly tx?: number };
   /** bytes of payload, 68 … 65535; offers VIRTIO_NET_F_MTU. Not offered by default */
   readonly mtu?: number;
+  /** checksum and segmentation offloads, all (the default), none, or those that are not named false */
+  readonly offloads?: boolean | OffloadOptions;
+  /** Mbit/s, 0 … 2³¹−1; offers VIRTIO_NET_F_SPEED_DUPLEX. Unknown where only `duplex` is given */
+  readonly speed?: number;
+  /** default "full"; offers VIRTIO_NET_F_SPEED_DUPLEX */
+  readonly duplex?: "full" | "half";
 }
+
+const SPEED_UNKNOWN = 0xffff_ffff;
+const DUPLEX_FULL = 1;
+const DUPLEX_HALF = 0;
+
+const speedOf = ({ speed, duplex }: VirtioNetOptions) => {
+  if (speed === undefined && duplex === undefined) return null;
+  if (speed !== undefined && !(Number.isInteger(speed) && speed >= 0 && speed <= 0x7fff_ffff))
+    throw new ConfigError("virtio-net-speed", `virtio-net: speed ${speed}; expected Mbit/s, 0 … 2147483647`);
+  return { mbps: speed ?? SPEED_UNKNOWN, duplex: duplex === "half" ? DUPLEX_HALF : DUPLEX_FULL };
+};
 
 /** The card in its slot. */
 export class VirtioNetFunction extends VirtioPciFunction implements Nic {
@@ -53,6 +73,14 @@ export class VirtioNetFunction extends VirtioPciFunction implements Nic {
     this.#model.setLink(up);
   }
 
+  /**
+   * Asks the driver to make itself known on the net: after a restore elsewhere, where switches do not know it.
+   * @returns false when it cannot be asked: no DRIVER_OK, or GUEST_ANNOUNCE was not accepted
+   */
+  announce(): boolean {
+    return this.#model.announce();
+  }
+
   counters(): NicCounters {
     return this.#model.counters(this.core.doorbells, this.core.interrupts);
   }
@@ -60,7 +88,7 @@ export class VirtioNetFunction extends VirtioPciFunction implements Nic {
 
 /**
  * A virtio network card, ready to plug into a slot.
- * @throws ConfigError `mac-address`, `virtio-net-mtu`, `virtio-queue-size`, `virtio-vectors`, `virtio-personality`
+ * @throws ConfigError `mac-address`, `virtio-net-mtu`, `virtio-net-offloads`, `virtio-net-speed`, `virtio-queue-size`, `virtio-vectors`, `virtio-personality`
  */
 export function virtioNet(options: VirtioNetOptions = {}): VirtioNetFunction {
   const { mac = DEFAULT_MAC, queueSize = DEFAULT_QUEUE_SIZE, mtu } = options;
@@ -68,6 +96,12 @@ export function virtioNet(options: VirtioNetOptions = {}): VirtioNetFunction {
     throw new ConfigError("virtio-net-mtu", `virtio-net: MTU ${mtu}; expected 68 … 65535`);
   const both = typeof queueSize === "number" ? queueSize : DEFAULT_QUEUE_SIZE;
   const { rx = both, tx = both } = typeof queueSize === "number" ? {} : queueSize;
-  const model = new VirtioNetModel(parseMac(mac), { rx, tx, control: DEFAULT_CONTROL_SIZE }, mtu ?? null);
+  const model = new VirtioNetModel({
+    mac: parseMac(mac),
+    sizes: { rx, tx, control: DEFAULT_CONTROL_SIZE },
+    mtu: mtu ?? null,
+    speed: speedOf(options),
+    offloads: options.offloads ?? true,
+  });
   return new VirtioNetFunction(model, options);
 }

@@ -7,19 +7,29 @@ import goldenModern from "../../fixtures/golden/virtio-net-modern.json" with { t
 import goldenTransitional from "../../fixtures/golden/virtio-net-transitional.json" with { type: "json" };
 import { ConfigError, StateError } from "../../src/bytes/index.js";
 import type { NicCounters } from "../../src/contract/index.js";
+import { TAKES_ALL } from "../../src/net/index.js";
 import { type VirtioNetOptions, virtioNet } from "./index.js";
 import {
   BUFFERS,
   CTRL,
+  F_CSUM,
+  F_CTRL_GUEST_OFFLOADS,
   F_CTRL_RX,
   F_CTRL_VQ,
   F_EVENT_IDX,
+  F_GUEST_ANNOUNCE,
+  F_GUEST_CSUM,
+  F_GUEST_ECN,
+  F_GUEST_TSO4,
+  F_HOST_TSO4,
   F_MRG_RXBUF,
   F_STATUS,
   frame,
   Guest,
+  offloadOf,
   Peer,
   RX,
+  segment,
   TX,
 } from "./testing.js";
 
@@ -69,18 +79,19 @@ test("VIO-026 what can be written in header, BARs and capabilities is what QEMU 
   }
 });
 
-test("VIO-120 VIO-121 VIO-122 VIO-143 VIO-244 offered features are those of QEMU that are implemented", () => {
-  // MAC 5, MRG_RXBUF 15, STATUS 16, CTRL_VQ 17, CTRL_RX 18, CTRL_VLAN 19, CTRL_RX_EXTRA 20, CTRL_MAC_ADDR 23,
-  // INDIRECT 28, EVENT_IDX 29, VERSION_1 32; legacy also NOTIFY_ON_EMPTY 24 and ANY_LAYOUT 27.
-  const own = 0x309f_8020;
+test("VIO-120 VIO-121 VIO-122 VIO-143 VIO-244 without offloads, features are those of QEMU that are implemented", () => {
+  // CTRL_GUEST_OFFLOADS 2, MAC 5, MRG_RXBUF 15, STATUS 16, CTRL_VQ 17, CTRL_RX 18, CTRL_VLAN 19, CTRL_RX_EXTRA 20,
+  // GUEST_ANNOUNCE 21, CTRL_MAC_ADDR 23, INDIRECT 28, EVENT_IDX 29, VERSION_1 32; legacy also NOTIFY_ON_EMPTY 24 and
+  // ANY_LAYOUT 27. QEMU had a back end without offloads.
+  const own = 0x30bf_8024;
   for (const [, options, golden] of GOLDEN) {
-    const nic = virtioNet({ mac: MAC, ...options });
+    const nic = virtioNet({ mac: MAC, offloads: { csum: false, guestCsum: false }, ...options });
     const { virtio } = golden as {
       virtio: { legacy?: { hostFeatures: string }; modern?: { deviceFeatures: string[] } };
     };
     if (virtio.legacy !== undefined) {
       const offered = nic.barRead(0, 0, 4);
-      assert.is(offered, 0x399f_8020);
+      assert.is(offered, 0x39bf_8024);
       assert.is(offered & ~Number(virtio.legacy.hostFeatures), 0);
     }
     if (virtio.modern === undefined) continue;
@@ -91,6 +102,55 @@ test("VIO-120 VIO-121 VIO-122 VIO-143 VIO-244 offered features are those of QEMU
     assert.equal(words, [own, 1, 0, 0]);
     for (const [i, word] of words.entries()) assert.is(word & ~Number(virtio.modern.deviceFeatures[i]), 0);
   }
+});
+
+/** Both words that a modern driver sees, and the legacy one. */
+const offered = (options: VirtioNetOptions): number[] => {
+  const nic = virtioNet({ mac: MAC, ...options });
+  const words = [0, 1].map((select) => {
+    nic.barWrite(4, 0, 4, select);
+    return nic.barRead(4, 4, 4);
+  });
+  return [...words, nic.barRead(0, 0, 4)];
+};
+
+test("VIO-243 offloads are offered by default, and the legacy bit for all of them only to legacy drivers", () => {
+  // CSUM 0, GUEST_CSUM 1, CTRL_GUEST_OFFLOADS 2, GUEST_TSO4 7, TSO6 8, ECN 9, HOST_TSO4 11, TSO6 12, ECN 13,
+  // GUEST_USO4 54, USO6 55, HOST_USO 56, GSO 6
+  assert.equal(offered({}), [0x30bf_bba7, 0x01c0_0001, 0x39bf_bbe7]);
+  assert.equal(offered({ offloads: true }), offered({}));
+  assert.equal(offered({ offloads: false }), [0x30bf_8020, 1, 0x39bf_8020]);
+  assert.equal(offered({ offloads: { csum: false } }), [0x30bf_83a6, 0x00c0_0001, 0x39bf_83a6]);
+  assert.equal(offered({ offloads: { hostEcn: false, guestUso6: false } }), [0x30bf_9ba7, 0x0140_0001, 0x39bf_9ba7]);
+  assert.equal(
+    offered({ offloads: { guestTso4: false, guestTso6: false } }),
+    [0x30bf_b827, 0x01c0_0001, 0x39bf_b867],
+    "nothing is left for ECN",
+  );
+  for (const offloads of [{ csum: false, hostTso4: true }, { guestCsum: false, guestUso4: true }, { tso: true }])
+    assert.throws(
+      () => virtioNet({ offloads } as VirtioNetOptions),
+      (error: unknown) => error instanceof ConfigError && error.code === "virtio-net-offloads",
+    );
+});
+
+test("VIO-233 speed and duplex: offered with the option, full duplex is 1", () => {
+  for (const [options, speed, duplex] of [
+    [{ speed: 10_000 }, 10_000, 1],
+    [{ speed: 0, duplex: "half" }, 0, 0],
+    [{ duplex: "full" }, 0xffff_ffff, 1],
+  ] as const) {
+    assert.is(offered(options)[1], 0x81c0_0001);
+    const nic = virtioNet(options);
+    assert.is(nic.barRead(4, 0x200c, 4), speed);
+    assert.is(nic.barRead(4, 0x2010, 1), duplex);
+    assert.is(nic.barRead(4, 0x2011, 1), 0xff);
+  }
+  for (const speed of [-1, 2 ** 31, 0.5])
+    assert.throws(
+      () => virtioNet({ speed }),
+      (error: unknown) => error instanceof ConfigError && error.code === "virtio-net-speed",
+    );
 });
 
 /** [feature, any of what it needs], by the tables of VIRTIO 1.3 §5.1.3.1 */
@@ -120,9 +180,9 @@ const NEEDS: readonly (readonly [number, readonly number[]])[] = [
 ];
 
 test("VIO-119 VIO-237 VIO-238 no offered feature lacks its prerequisite, whatever the options", () => {
-  for (const mtu of [undefined, 1500])
+  for (const offloads of [true, false, { csum: false }, { guestCsum: false }, { hostTso4: false, hostTso6: false }])
     for (const personality of ["legacy", "transitional", "modern"] as const) {
-      const nic = virtioNet({ personality, ...(mtu === undefined ? {} : { mtu }) });
+      const nic = virtioNet({ personality, offloads, mtu: 1500 });
       const words = [0, 1].map((select) => {
         if (personality === "legacy") return select === 0 ? nic.barRead(0, 0, 4) : 0;
         nic.barWrite(4, 0, 4, select);
@@ -189,7 +249,7 @@ test("VIO-231 VIO-232 with an MTU: offered, at offset 10, constant", () => {
   for (const mtu of [68, 1500, 9000, 65535]) {
     const nic = virtioNet({ mtu });
     nic.barWrite(4, 0, 4, 0);
-    assert.is(nic.barRead(4, 4, 4), 0x309f_8028);
+    assert.is(nic.barRead(4, 4, 4), 0x30bf_bbaf);
     nic.barWrite(4, 0x200a, 2, 77);
     assert.is(nic.barRead(4, 0x200a, 2), mtu);
     assert.is(nic.barRead(4, 0x2008, 2), 1);
@@ -344,22 +404,38 @@ const STEPS: readonly ((g: Guest, n: number) => unknown)[] = [
     g.setUp();
     g.driverOk();
   },
-  (g) => g.config(0, 4),
+  (g) => [g.config(0, 4), g.config(4, 4)],
+  (g, n) => g.receive(WHOLE.bytes, offloadOf(WHOLE, { gso: "tcp4", gsoSize: 1000, ecn: n % 2 === 1 })),
+  (g) => g.receive(WHOLE.bytes, offloadOf(WHOLE)),
+  (g, n) => {
+    g.host.put(BUFFERS + 0x2_0000, [1, n % 3 === 0 ? 1 : 0, 0, 0, 100 + n, 0, WHOLE.transport, 0, 16, 0, 0, 0]);
+    g.host.put(BUFFERS + 0x2_1000, WHOLE.bytes);
+    g.chain(TX, (2 * n) % 14, [BUFFERS + 0x2_0000, 12, 0], [BUFFERS + 0x2_1000, WHOLE.bytes.length, 0]);
+    g.notify(TX);
+  },
+  (g, n) => g.command(5, 0, [n % 2 === 0 ? 0x82 : 0x02, n % 3 === 0 ? 0x02 : 0, 0, 0, 0, 0, 0, 0]),
+  (g) => g.nic.announce(),
+  (g) => g.command(3, 0, []),
 ];
+const WHOLE = segment(2500);
 
 test("VIO-380 a run cut anywhere and resumed from a snapshot goes on identically", () => {
-  const FEATURES = [F_STATUS | F_CTRL_VQ | F_CTRL_RX, F_MRG_RXBUF | F_EVENT_IDX | F_STATUS | F_CTRL_VQ | F_CTRL_RX];
+  const BASE = F_STATUS | F_CTRL_VQ | F_CTRL_RX;
+  const RECEIVING = F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_ECN | F_CTRL_GUEST_OFFLOADS | F_GUEST_ANNOUNCE;
+  const OFFLOADS = F_MRG_RXBUF | F_EVENT_IDX | RECEIVING | F_CSUM | F_HOST_TSO4;
+  const FEATURES = [BASE, BASE | F_MRG_RXBUF | F_EVENT_IDX, BASE | OFFLOADS, BASE | OFFLOADS];
   const make = (features: number): Guest => {
     const g = new Guest({ features, size: 16 });
     let n = 0;
     g.peer.verdict = () => (n++ % 3 === 2 ? "later" : "taken"); // a function of the frames so far, kept by the test
     g.peer.holds = true;
+    g.peer.limits = TAKES_ALL;
     return g;
   };
   fc.assert(
     fc.property(
       fc.constantFrom(...FEATURES),
-      fc.array(fc.nat(STEPS.length - 1), { minLength: 5, maxLength: 40 }),
+      fc.array(fc.nat(STEPS.length - 1), { minLength: 5, maxLength: 50 }),
       fc.nat(40),
       (features, steps, cut) => {
         const play = (at: number): unknown[] => {
@@ -372,6 +448,7 @@ test("VIO-380 a run cut anywhere and resumed from a snapshot goes on identically
               fresh.status = 0; // nothing negotiated: all that counts must come with the state
               fresh.features = features;
               fresh.peer.holds = true;
+              fresh.peer.limits = TAKES_ALL;
               fresh.host.memory.windows[0]!.bytes.set(g.host.memory.windows[0]!.bytes);
               fresh.peer.verdict = g.peer.verdict;
               fresh.nic.load(saved);
@@ -382,6 +459,7 @@ test("VIO-380 a run cut anywhere and resumed from a snapshot goes on identically
             const frames = g.peer.frames.length;
             const readies = g.peer.readies.length;
             log.push(STEPS[step]?.(g, n), g.host.intx, g.peer.frames.slice(frames), g.peer.readies.slice(readies));
+            log.push(g.peer.offloads.slice(frames), { ...g.nic.net.accepts() }, g.host.bytesAt(BUFFERS, 12));
             log.push(...[RX, TX, CTRL].flatMap((q) => [g.usedIdx(q), g.usedFlags(q)]), g.nic.counters());
           }
           return log;
@@ -415,6 +493,10 @@ test("a crafted snapshot of the card is refused and changes nothing", () => {
   crafted((device) => (device.counters = [1]));
   crafted((device) => (device.rxWaiting = 1));
   crafted((device) => (device.permanentMac = "52"));
+  crafted((device) => (device.guestOffloads = [0x8000, 0]));
+  crafted((device) => (device.guestOffloads = [2]));
+  crafted((device) => (device.announce = 1));
+  crafted((device) => (device.version = 1));
   assert.throws(
     () => virtioNet({ mtu: 1500 }).load(good),
     (error: unknown) => error instanceof StateError,

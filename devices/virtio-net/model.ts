@@ -1,4 +1,4 @@
-import { ConfigError, type StateReader } from "../../src/bytes/index.js";
+import { ConfigError, StateError, type StateReader } from "../../src/bytes/index.js";
 import type {
   EndpointLimits,
   NetEndpoint,
@@ -12,21 +12,18 @@ import { VIRTIO_F_VERSION_1, VIRTIO_ID_NET } from "../../src/spec/virtio.js";
 import {
   VIRTIO_NET_CONFIG,
   VIRTIO_NET_CONTROLQ,
-  VIRTIO_NET_F_CTRL_MAC_ADDR,
-  VIRTIO_NET_F_CTRL_RX,
-  VIRTIO_NET_F_CTRL_RX_EXTRA,
+  VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
   VIRTIO_NET_F_CTRL_VLAN,
-  VIRTIO_NET_F_CTRL_VQ,
-  VIRTIO_NET_F_MAC,
-  VIRTIO_NET_F_MRG_RXBUF,
-  VIRTIO_NET_F_MTU,
+  VIRTIO_NET_F_GUEST_ANNOUNCE,
   VIRTIO_NET_F_STATUS,
   VIRTIO_NET_RECEIVEQ,
+  VIRTIO_NET_S_ANNOUNCE,
   VIRTIO_NET_S_LINK_UP,
   VIRTIO_NET_TRANSMITQ,
 } from "../../src/spec/virtio-net.js";
 import { FeatureSet, type QueueDeclaration, type VirtioBus, type VirtioDevice } from "../../src/virtio/index.js";
-import { Control } from "./control.js";
+import { Control, type ControlTarget } from "./control.js";
+import { GUEST_OFFLOADS, type OffloadOptions, offer } from "./features.js";
 import { ReceiveFilter } from "./filter.js";
 import {
   BYTES_COPIED,
@@ -45,7 +42,14 @@ import {
 import { Rx } from "./rx.js";
 import { Tx } from "./tx.js";
 
-const { mac0: MAC, status: STATUS, max_virtqueue_pairs: PAIRS, mtu: MTU } = VIRTIO_NET_CONFIG.regs;
+const {
+  mac0: MAC,
+  status: STATUS,
+  max_virtqueue_pairs: PAIRS,
+  mtu: MTU,
+  speed: SPEED,
+  duplex: DUPLEX,
+} = VIRTIO_NET_CONFIG.regs;
 /** Header and VLAN tag around `mtu` bytes of payload. */
 const FRAME_OVERHEAD = 18;
 
@@ -56,24 +60,35 @@ export interface QueueSizes {
   readonly control: number;
 }
 
+/** What the card says of itself; checked. */
+export interface CardOptions {
+  /** six bytes */
+  readonly mac: Uint8Array;
+  readonly sizes: QueueSizes;
+  /** bytes of payload; null: not offered */
+  readonly mtu: number | null;
+  /** Mbit/s and the register's value of duplex; null: not offered */
+  readonly speed: { readonly mbps: number; readonly duplex: number } | null;
+  readonly offloads: boolean | OffloadOptions;
+}
+
 /** The network device type: what stands between its queues and the cable. VIRTIO 1.3 §5.1 */
-export class VirtioNetModel implements VirtioDevice, NetPort {
+export class VirtioNetModel implements VirtioDevice, NetPort, ControlTarget {
   // fixed configuration
   readonly name = "virtio-net";
   readonly id = VIRTIO_ID_NET;
   readonly classCode = 0x02_00_00;
   readonly features: FeatureSet;
-  readonly legacyFeatures = FeatureSet.NONE;
+  readonly legacyFeatures: FeatureSet;
   readonly queues: readonly QueueDeclaration[];
   readonly configLength: number;
   readonly configRegisters = VIRTIO_NET_CONFIG;
   /** the permanent address */
   readonly mac: Uint8Array;
-  readonly #limits: EndpointLimits;
 
   // wiring
   #bus: VirtioBus | null = null;
-  readonly #link = new Link();
+  readonly #link: Link;
 
   // volatile state
   readonly #config = new Uint8Array(VIRTIO_NET_CONFIG.size); // the address in it is the filter's
@@ -81,44 +96,34 @@ export class VirtioNetModel implements VirtioDevice, NetPort {
   readonly #rx: Rx;
   readonly #tx: Tx;
   readonly #control: Control;
+  #guestOffloads = FeatureSet.NONE; // those in use, of the accepted ones
+  #announce = false; // the driver is asked to announce itself
 
-  /** @param mac six bytes, checked; @param mtu null: not offered */
-  constructor(mac: Uint8Array, sizes: QueueSizes, mtu: number | null) {
+  /** @throws ConfigError `virtio-net-offloads` */
+  constructor({ mac, sizes, mtu, speed, offloads }: CardOptions) {
     this.mac = Uint8Array.from(mac);
-    const bits = [
-      VIRTIO_NET_F_MAC,
-      VIRTIO_NET_F_STATUS,
-      VIRTIO_NET_F_MRG_RXBUF,
-      VIRTIO_NET_F_CTRL_VQ,
-      VIRTIO_NET_F_CTRL_RX,
-      VIRTIO_NET_F_CTRL_RX_EXTRA,
-      VIRTIO_NET_F_CTRL_VLAN,
-      VIRTIO_NET_F_CTRL_MAC_ADDR,
-    ];
-    this.features = FeatureSet.of(...bits, ...(mtu === null ? [] : [VIRTIO_NET_F_MTU]));
+    const { features, legacy } = offer(offloads, mtu !== null, speed !== null);
+    this.features = features;
+    this.legacyFeatures = legacy;
     this.queues = [
       { name: "receiveq1", size: sizes.rx },
       { name: "transmitq1", size: sizes.tx },
       { name: "controlq", size: sizes.control, control: true },
     ];
     // As far as the last offered field, as QEMU: what is behind reads all ones.
-    this.configLength = mtu === null ? STATUS.at + STATUS.width : MTU.at + MTU.width;
-    this.#limits = {
-      csum: false,
-      tso4: false,
-      tso6: false,
-      uso: false,
-      longestFrame: mtu === null ? MAX_FRAME : mtu + FRAME_OVERHEAD,
-      holds: true,
-    };
+    const last = speed !== null ? DUPLEX : mtu !== null ? MTU : STATUS;
+    this.configLength = last.at + last.width;
+    this.#link = new Link(mtu === null ? MAX_FRAME : mtu + FRAME_OVERHEAD);
     const view = new DataView(this.#config.buffer);
     view.setUint16(PAIRS.at, 1, true);
     view.setUint16(MTU.at, mtu ?? 0, true);
+    view.setUint32(SPEED.at, speed?.mbps ?? 0, true);
+    view.setUint8(DUPLEX.at, speed?.duplex ?? 0);
     this.#filter = new ReceiveFilter(mac);
     this.#rx = new Rx(this.#link, this.#filter);
     this.#tx = new Tx(this.#link);
-    this.#control = new Control(this.#link, this.#filter, () => this.#bus?.configChanged(false));
-    this.#showLink();
+    this.#control = new Control(this.#link, this.#filter, this);
+    this.#showStatus();
   }
 
   // ---------------------------------------------------------------------------------------------- as a device type
@@ -139,7 +144,8 @@ export class VirtioNetModel implements VirtioDevice, NetPort {
 
   connect(bus: VirtioBus): void {
     this.#bus = bus;
-    this.#negotiated(bus.accepted);
+    this.#link.negotiated(bus.accepted);
+    this.#useOffloads(this.#guestOffloads.and(bus.accepted));
   }
 
   disconnect(): void {
@@ -150,7 +156,8 @@ export class VirtioNetModel implements VirtioDevice, NetPort {
   }
 
   featuresAccepted(accepted: FeatureSet): void {
-    this.#negotiated(accepted);
+    this.#link.negotiated(accepted);
+    this.#useOffloads(accepted.and(GUEST_OFFLOADS)); // all of them, until the driver says otherwise
     this.#filter.filterVlans(accepted.has(VIRTIO_NET_F_CTRL_VLAN));
   }
 
@@ -166,7 +173,10 @@ export class VirtioNetModel implements VirtioDevice, NetPort {
   }
 
   reset(): void {
-    this.#negotiated(FeatureSet.NONE);
+    this.#link.negotiated(FeatureSet.NONE);
+    this.#useOffloads(FeatureSet.NONE);
+    this.#announce = false;
+    this.#showStatus();
     this.#filter.reset(this.mac);
     this.#tx.blocked = false;
     this.#rx.resume(); // whoever waits finds a stopped receiver
@@ -201,7 +211,7 @@ export class VirtioNetModel implements VirtioDevice, NetPort {
   }
 
   accepts(): EndpointLimits {
-    return this.#limits;
+    return this.#link.limits;
   }
 
   // ---------------------------------------------------------------------------------------------- as a card
@@ -213,11 +223,21 @@ export class VirtioNetModel implements VirtioDevice, NetPort {
   setLink(up: boolean): void {
     if (this.#link.up === up) return;
     this.#link.up = up;
-    this.#showLink();
+    this.#showStatus();
     this.#bus?.configChanged(this.#bus.accepted.has(VIRTIO_NET_F_STATUS));
     if (up) return;
     this.#rx.resume(); // what waits on either side is dropped
     this.#unblock();
+  }
+
+  /** Asks the driver to make itself known on the net. §5.1.6.5.4 @returns false when it cannot be asked */
+  announce(): boolean {
+    const bus = this.#bus;
+    if (bus === null || !bus.running || !bus.accepted.has(VIRTIO_NET_F_GUEST_ANNOUNCE)) return false;
+    this.#announce = true;
+    this.#showStatus();
+    bus.configChanged(true);
+    return true;
   }
 
   counters(doorbells: number, interrupts: number): NicCounters {
@@ -237,14 +257,39 @@ export class VirtioNetModel implements VirtioDevice, NetPort {
     };
   }
 
+  // ---------------------------------------------------------------------------------------------- for the control queue
+
+  macChanged(): void {
+    this.#bus?.configChanged(false);
+  }
+
+  announced(): boolean {
+    if (!this.#announce) return false;
+    this.#announce = false;
+    this.#showStatus();
+    this.#bus?.configChanged(false);
+    return true;
+  }
+
+  setGuestOffloads(lo: number, hi: number): boolean {
+    const accepted = this.#bus?.accepted ?? FeatureSet.NONE;
+    const offloads = new FeatureSet(lo, hi);
+    if (!accepted.has(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)) return false;
+    if (!offloads.without(accepted.and(GUEST_OFFLOADS)).isEmpty) return false;
+    this.#useOffloads(offloads);
+    return true;
+  }
+
   // ---------------------------------------------------------------------------------------------- state
 
   save(): SavedState {
     return {
-      version: 1,
+      version: 2,
       permanentMac: Uint8Array.from(this.mac),
       linkUp: this.#link.up,
       txBlocked: this.#tx.blocked,
+      guestOffloads: [this.#guestOffloads.lo, this.#guestOffloads.hi],
+      announce: this.#announce,
       rxWaiting: this.#rx.waiting,
       rxWaitingHint: this.#rx.waitingHint,
       filter: this.#filter.save(),
@@ -253,7 +298,13 @@ export class VirtioNetModel implements VirtioDevice, NetPort {
   }
 
   loader(state: StateReader): () => void {
+    state.integer("version", 2, 2);
     const permanentMac = Uint8Array.from(state.bytes("permanentMac", this.mac.length));
+    const [lo, hi] = state.integers("guestOffloads", 0, 0xffff_ffff, 2);
+    const guestOffloads = new FeatureSet(lo ?? 0, hi ?? 0);
+    if (!guestOffloads.without(this.features.and(GUEST_OFFLOADS)).isEmpty)
+      throw new StateError(`${state.path}.guestOffloads`, "offloads that this card does not offer");
+    const announce = state.boolean("announce");
     const linkUp = state.boolean("linkUp");
     const txBlocked = state.boolean("txBlocked");
     const rxWaiting = state.boolean("rxWaiting");
@@ -263,22 +314,25 @@ export class VirtioNetModel implements VirtioDevice, NetPort {
     return () => {
       this.mac.set(permanentMac);
       this.#link.up = linkUp;
-      this.#showLink();
+      this.#announce = announce;
+      this.#showStatus();
       this.#tx.blocked = txBlocked;
       this.#rx.waiting = rxWaiting;
       this.#rx.waitingHint = rxWaitingHint;
       applyFilter();
       this.#link.counters.set(counters);
-      if (this.#bus !== null) this.#negotiated(this.#bus.accepted);
+      if (this.#bus !== null) this.#link.negotiated(this.#bus.accepted);
+      this.#useOffloads(this.#bus === null ? guestOffloads : guestOffloads.and(this.#bus.accepted));
     };
   }
 
-  #negotiated(accepted: FeatureSet): void {
-    this.#link.negotiated(accepted.has(VIRTIO_NET_F_MRG_RXBUF), accepted.has(VIRTIO_F_VERSION_1));
+  #useOffloads(offloads: FeatureSet): void {
+    this.#guestOffloads = offloads;
+    this.#link.guestOffloads(offloads);
   }
 
-  #showLink(): void {
-    this.#config[STATUS.at] = this.#link.up ? VIRTIO_NET_S_LINK_UP : 0;
+  #showStatus(): void {
+    this.#config[STATUS.at] = (this.#link.up ? VIRTIO_NET_S_LINK_UP : 0) | (this.#announce ? VIRTIO_NET_S_ANNOUNCE : 0);
   }
 
   #unblock(): void {

@@ -19,7 +19,8 @@ const bytesOf = (hex: string): Uint8Array =>
 /** Does to our card what was done to QEMU's, and compares everything it answered, each stream by itself. */
 const replay = (events: readonly Event[], options: VirtioNetOptions) => {
   const host = new TestHost();
-  const nic = virtioNet({ mac: "52:54:00:12:34:56", ...options });
+  // The recorded back end does not understand virtio's header, so that QEMU offers no offload there.
+  const nic = virtioNet({ mac: "52:54:00:12:34:56", offloads: { csum: false, guestCsum: false }, ...options });
   const peer = new Peer();
   nic.net.attach(peer);
   nic.connect(host);

@@ -1,8 +1,25 @@
 import { ETHER_HDR_LEN } from "../../src/bytes/index.js";
 import type { DmaDoor, Offload, Verdict } from "../../src/contract/index.js";
-import { VIRTIO_NET_HDR_NUM_BUFFERS, VIRTIO_NET_HDR_SIZE } from "../../src/spec/virtio-net.js";
+import { offloadFits, takesOffload } from "../../src/net/index.js";
+import {
+  VIRTIO_NET_HDR_CSUM_OFFSET,
+  VIRTIO_NET_HDR_CSUM_START,
+  VIRTIO_NET_HDR_F_DATA_VALID,
+  VIRTIO_NET_HDR_F_NEEDS_CSUM,
+  VIRTIO_NET_HDR_FLAGS,
+  VIRTIO_NET_HDR_GSO_ECN,
+  VIRTIO_NET_HDR_GSO_SIZE,
+  VIRTIO_NET_HDR_GSO_TCPV4,
+  VIRTIO_NET_HDR_GSO_TCPV6,
+  VIRTIO_NET_HDR_GSO_TYPE,
+  VIRTIO_NET_HDR_GSO_UDP_L4,
+  VIRTIO_NET_HDR_HDR_LEN,
+  VIRTIO_NET_HDR_NUM_BUFFERS,
+  VIRTIO_NET_HDR_SIZE,
+} from "../../src/spec/virtio-net.js";
 import { DescriptorChain, type VirtioBus, type Virtqueue } from "../../src/virtio/index.js";
 import type { ReceiveFilter } from "./filter.js";
+import { GsoHeaders } from "./gso-headers.js";
 import { BYTES_COPIED, DESCRIPTORS, type Link, RX_BYTES, RX_FILTERED, RX_FRAMES, RX_NO_BUFFER } from "./link.js";
 
 /** The receive queue: frames from the far end straight into guest memory. VIRTIO 1.3 §5.1.6.3, §5.1.6.4 */
@@ -15,6 +32,8 @@ export class Rx {
   readonly #filter: ReceiveFilter;
   readonly #chain = new DescriptorChain();
   readonly #header = new Uint8Array(VIRTIO_NET_HDR_SIZE);
+  readonly #headerView = new DataView(this.#header.buffer);
+  readonly #gso = new GsoHeaders();
 
   constructor(link: Link, filter: ReceiveFilter) {
     this.#link = link;
@@ -37,13 +56,12 @@ export class Rx {
   ): Verdict {
     const link = this.#link;
     const { counters } = link;
-    const finished = offload === null || (!offload.needsCsum && offload.gso === "none");
     if (
       !bus.running ||
       !link.up ||
       length < ETHER_HDR_LEN ||
-      !finished ||
-      !this.#filter.accepts(bytes, start, length)
+      !this.#filter.accepts(bytes, start, length) ||
+      !this.#describe(bytes, start, length, offload)
     ) {
       counters[RX_FILTERED]!++;
       return "dropped";
@@ -92,11 +110,46 @@ export class Rx {
     this.#link.far?.ready(this.waitingHint);
   }
 
-  /** All 0 but for num_buffers, which legacy drivers without MRG_RXBUF do not have. §5.1.6.4.1 */
+  /**
+   * Puts into the header what the driver is to know of the frame: all 0 but with an offload. §5.1.6.4.1
+   * @returns false for a frame that it does not take as it is; the cable finishes and cuts, so that is its mistake
+   */
+  #describe(bytes: Uint8Array, start: number, length: number, offload: Offload | null): boolean {
+    const header = this.#headerView;
+    header.setUint32(0, 0);
+    header.setUint32(4, 0);
+    header.setUint32(8, 0);
+    if (offload === null) return true;
+    const { limits } = this.#link;
+    const { gso } = offload;
+    if (gso === "none" && !offload.needsCsum) {
+      if (offload.dataValid && limits.csum) header.setUint8(VIRTIO_NET_HDR_FLAGS, VIRTIO_NET_HDR_F_DATA_VALID);
+      return true;
+    }
+    if (!limits.csum || !takesOffload(limits, offload) || !offloadFits(offload, length)) return false;
+    header.setUint8(VIRTIO_NET_HDR_FLAGS, VIRTIO_NET_HDR_F_NEEDS_CSUM);
+    if (gso === "none") {
+      header.setUint16(VIRTIO_NET_HDR_CSUM_START, offload.csumStart, true);
+      header.setUint16(VIRTIO_NET_HDR_CSUM_OFFSET, offload.csumOffset, true);
+      return true;
+    }
+    if (!offload.needsCsum || offload.gsoSize < 1) return false;
+    const headers = this.#gso;
+    if (!headers.find(bytes, start, length, gso)) return false;
+    const type =
+      gso === "tcp4" ? VIRTIO_NET_HDR_GSO_TCPV4 : gso === "tcp6" ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_UDP_L4;
+    header.setUint8(VIRTIO_NET_HDR_GSO_TYPE, offload.ecn ? type | VIRTIO_NET_HDR_GSO_ECN : type);
+    header.setUint16(VIRTIO_NET_HDR_HDR_LEN, headers.end, true);
+    header.setUint16(VIRTIO_NET_HDR_GSO_SIZE, offload.gsoSize, true);
+    header.setUint16(VIRTIO_NET_HDR_CSUM_START, headers.transport, true);
+    header.setUint16(VIRTIO_NET_HDR_CSUM_OFFSET, headers.csumOffset, true);
+    return true;
+  }
+
+  /** As `describe` left it, with num_buffers, which legacy drivers without MRG_RXBUF do not have. §5.1.6.4.1 */
   #writeHeader(dma: DmaDoor, headerLength: number): void {
     const { writable, chains } = this.#chain;
-    this.#header[VIRTIO_NET_HDR_NUM_BUFFERS] = chains & 0xff;
-    this.#header[VIRTIO_NET_HDR_NUM_BUFFERS + 1] = chains >>> 8;
+    this.#headerView.setUint16(VIRTIO_NET_HDR_NUM_BUFFERS, chains, true);
     writable.copyIn(dma, 0, headerLength, this.#header, 0);
   }
 

@@ -131,16 +131,22 @@ export class Peer implements NetEndpoint {
   lastStart = 0;
   holds = false;
   verdict: () => Verdict = () => "taken";
+  /** what `accepts` says; without it an offload is an error of the card */
+  limits: EndpointLimits | null = null;
+  /** of each taken frame, copied */
+  readonly offloads: (Offload | null)[] = [];
   onReady: () => void = () => {};
   onOffer: () => void = () => {};
 
   offer(bytes: Uint8Array, start: number, length: number, offload: Offload | null): Verdict {
-    if (offload !== null) throw new Error("test: an offload that was not negotiated");
+    if (offload !== null && this.limits === null) throw new Error("test: an offload that was not negotiated");
     this.lastBytes = bytes;
     this.lastStart = start;
     this.onOffer();
     const verdict = this.verdict();
-    if (verdict === "taken") this.frames.push(bytes.slice(start, start + length));
+    if (verdict !== "taken") return verdict;
+    this.frames.push(bytes.slice(start, start + length));
+    this.offloads.push(offload === null ? null : { ...offload });
     return verdict;
   }
   endBatch(): void {
@@ -151,6 +157,7 @@ export class Peer implements NetEndpoint {
     this.onReady();
   }
   accepts(): EndpointLimits {
+    if (this.limits !== null) return { ...this.limits, holds: this.holds };
     return { csum: false, tso4: false, tso6: false, uso: false, longestFrame: 65553, holds: this.holds };
   }
 }
@@ -165,6 +172,22 @@ const RINGS = [0x40_0000, 0x41_0000, 0x42_0000] as const;
 export const BUFFERS = 0x50_0000;
 
 // Feature bits by number, as the standard's tables print them.
+export const F_CSUM = 2 ** 0;
+export const F_GUEST_CSUM = 2 ** 1;
+export const F_CTRL_GUEST_OFFLOADS = 2 ** 2;
+/** legacy */
+export const F_GSO = 2 ** 6;
+export const F_GUEST_TSO4 = 2 ** 7;
+export const F_GUEST_TSO6 = 2 ** 8;
+export const F_GUEST_ECN = 2 ** 9;
+export const F_HOST_TSO4 = 2 ** 11;
+export const F_HOST_TSO6 = 2 ** 12;
+export const F_HOST_ECN = 2 ** 13;
+export const F_GUEST_ANNOUNCE = 2 ** 21;
+/** of bits 32 … 63 */
+export const H_GUEST_USO4 = 2 ** (54 - 32);
+export const H_GUEST_USO6 = 2 ** (55 - 32);
+export const H_HOST_USO = 2 ** (56 - 32);
 export const F_MAC = 2 ** 5;
 export const F_MRG_RXBUF = 2 ** 15;
 export const F_STATUS = 2 ** 16;
@@ -182,6 +205,8 @@ export interface GuestOptions {
   readonly via?: "legacy" | "modern";
   /** bits 0 … 31 */
   readonly features?: number;
+  /** bits 32 … 63 beside VERSION_1 */
+  readonly high?: number;
   /** descriptors of receive and transmit queue; default 256 */
   readonly size?: number;
   /** set DRIVER_OK; default true */
@@ -197,13 +222,15 @@ export class Guest {
   readonly modern: boolean;
   readonly sizes: readonly [number, number, number];
   features: number;
+  high: number;
 
   constructor(options: GuestOptions = {}) {
-    const { card = {}, via = "modern", features = 0, size = 256, start = true, windows } = options;
+    const { card = {}, via = "modern", features = 0, high = 0, size = 256, start = true, windows } = options;
     this.host = new TestHost(windows);
     this.nic = virtioNet({ mac: "52:54:00:12:34:56", queueSize: size, ...card });
     this.modern = via === "modern";
     this.features = features;
+    this.high = high;
     this.sizes = [size, size, 64];
     this.nic.net.attach(this.peer);
     this.nic.connect(this.host);
@@ -222,7 +249,7 @@ export class Guest {
       this.out(0x08, 4, 0);
       this.out(0x0c, 4, features);
       this.out(0x08, 4, 1);
-      this.out(0x0c, 4, 1);
+      this.out(0x0c, 4, this.high + 1);
       this.status = 0x0b;
       for (const queue of [RX, TX, CTRL] as const) {
         this.out(0x16, 2, queue);
@@ -320,8 +347,8 @@ export class Guest {
   }
 
   /** A frame from the cable, a batch by itself. */
-  receive(frame: Uint8Array): Verdict {
-    const verdict = this.nic.net.offer(frame, 0, frame.length, null, 0);
+  receive(frame: Uint8Array, offload: Offload | null = null): Verdict {
+    const verdict = this.nic.net.offer(frame, 0, frame.length, offload, 0);
     this.nic.net.endBatch();
     return verdict;
   }
@@ -350,3 +377,71 @@ export const frame = (length: number, destination = "52:54:00:12:34:56", seed = 
   bytes.set([0x02, 0, 0, 0, 0, 1, 0x88, 0xb5], 6);
   return bytes.subarray(0, length);
 };
+
+export interface SegmentShape {
+  readonly protocol?: "tcp" | "udp";
+  readonly version?: 4 | 6;
+  /** 802.1Q tags in front */
+  readonly tags?: number;
+  /** bytes of options: of IPv4, or as an extension header of IPv6; a multiple of 8 */
+  readonly options?: number;
+  /** bytes of TCP options */
+  readonly tcpOptions?: number;
+}
+
+/** A segment with an open checksum: its field holds the sum of the pseudo header, RFC 793 and RFC 8200 §8.1. */
+export const segment = (payload: number, shape: SegmentShape = {}) => {
+  const { protocol = "tcp", version = 4, tags = 0, options = 0, tcpOptions = 0 } = shape;
+  const ip = 14 + 4 * tags;
+  const transport = ip + (version === 4 ? 20 : 40) + options;
+  const end = transport + (protocol === "tcp" ? 20 + tcpOptions : 8);
+  const bytes = Uint8Array.from({ length: end + payload }, (_, i) => (i * 11 + (i >> 8)) & 0xff);
+  const view = new DataView(bytes.buffer);
+  bytes.set([0x52, 0x54, 0, 0x12, 0x34, 0x56, 2, 0, 0, 0, 0, 1]);
+  for (let i = 0; i < tags; i++) view.setUint32(12 + 4 * i, (i === 0 && tags === 2 ? 0x88a8 : 0x8100) * 0x1_0000 + 5);
+  view.setUint16(ip - 2, version === 4 ? 0x0800 : 0x86dd);
+  const number = protocol === "tcp" ? 6 : 17;
+  bytes.fill(0, ip, transport + (protocol === "tcp" ? 20 : 8));
+  if (version === 4) {
+    bytes[ip] = 0x40 + 5 + options / 4;
+    view.setUint16(ip + 2, Math.min(0xffff, bytes.length - ip));
+    bytes[ip + 8] = 64;
+    bytes[ip + 9] = number;
+    bytes.set([10, 0, 0, 1, 10, 0, 0, 2], ip + 12);
+    bytes.fill(1, ip + 20, transport); // NOPs
+  } else {
+    bytes[ip] = 0x60;
+    view.setUint16(ip + 4, Math.min(0xffff, bytes.length - ip - 40));
+    bytes[ip + 6] = options > 0 ? 60 : number;
+    bytes[ip + 7] = 64;
+    bytes[ip + 8 + 15] = 1;
+    bytes[ip + 24 + 15] = 2;
+    if (options > 0) bytes.set([number, options / 8 - 1, 1, options - 4], ip + 40);
+  }
+  if (protocol === "tcp") {
+    bytes[transport + 12] = ((20 + tcpOptions) / 4) << 4;
+    bytes[transport + 13] = 0x10;
+  } else view.setUint16(transport + 4, bytes.length - transport);
+  const addresses = version === 4 ? bytes.subarray(ip + 12, ip + 20) : bytes.subarray(ip + 8, ip + 40);
+  let sum = number + (bytes.length - transport);
+  for (let i = 0; i < addresses.length; i += 2) sum += addresses[i]! * 256 + addresses[i + 1]!;
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  const csumOffset = protocol === "tcp" ? 16 : 6;
+  view.setUint16(transport + csumOffset, sum);
+  return { bytes, transport, end, csumOffset };
+};
+
+/** An offload for `segment`. */
+export const offloadOf = (
+  { transport, csumOffset }: { readonly transport: number; readonly csumOffset: number },
+  more: Partial<Offload> = {},
+): Offload => ({
+  needsCsum: true,
+  csumStart: transport,
+  csumOffset,
+  dataValid: false,
+  gso: "none",
+  gsoSize: 0,
+  ecn: false,
+  ...more,
+});

@@ -276,6 +276,8 @@ export interface EndpointLimits {
   readonly tso4: boolean;
   readonly tso6: boolean;
   readonly uso: boolean;
+  /** takes segments with `ecn` as it takes others; default true */
+  readonly ecn?: boolean;
   /** bytes without FCS */
   readonly longestFrame: number;
   /** as a sender it can hold a frame that was answered `later` */

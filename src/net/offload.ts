@@ -54,6 +54,7 @@ export const isDhcp = (bytes: Uint8Array, start: number, offload: Offload): bool
 export const takesOffload = (limits: EndpointLimits, offload: Offload): boolean => {
   if (offload.needsCsum && !limits.csum) return false;
   if (offload.gso === "none") return true;
+  if (offload.ecn && limits.ecn === false) return false;
   if (offload.gso === "tcp4") return limits.tso4;
   return offload.gso === "tcp6" ? limits.tso6 : limits.uso;
 };
@@ -77,6 +78,7 @@ export class LimitsRecord implements EndpointLimits {
   tso4 = false;
   tso6 = false;
   uso = false;
+  ecn = true;
   longestFrame = 0;
   holds = false;
 
@@ -86,6 +88,7 @@ export class LimitsRecord implements EndpointLimits {
     this.tso4 = from.tso4;
     this.tso6 = from.tso6;
     this.uso = from.uso;
+    this.ecn = from.ecn !== false;
     this.longestFrame = from.longestFrame;
     this.holds = holds;
     return this;
