@@ -545,7 +545,7 @@ test("a hostile driver: nothing throws, hangs or is touched outside RAM and disk
         assert.equal(g.read(0, 512), [OK, 513]);
       },
     ),
-    { numRuns: 300 },
+    { numRuns: 100 },
   );
 });
 
