@@ -70,16 +70,20 @@ export class Plugged {
   }
 }
 
-/** A guest's side of a card in raw numbers: rings that were written once, and are armed again after each frame. */
+/** A guest's side of a card in raw numbers: rings that were written once, and are armed again after each batch. */
 export interface RawGuest {
   readonly plugged: Plugged;
-  /** Has the card receive a frame: takes it out of the ring, acknowledges the interrupt, gives the buffer back. */
+  /** Has the card receive a frame. A batch ends with an interrupt: it is acknowledged, and the buffers are given back. */
   receive(bytes: Uint8Array, start: number, length: number): void;
-  /** Has the card send a frame: fills the ring's next place, rings the doorbell, acknowledges the interrupt. */
+  /** Fills the ring's next place. A batch ends with a doorbell: the card sends, and its interrupt is acknowledged. */
   transmit(): void;
   /** The bytes of the frame received last. */
   received(): Uint8Array;
 }
 
-/** How the frames that a guest sends lie in memory: bytes of each fragment. */
-export type Fragments = readonly number[];
+export interface RawGuestOptions {
+  /** bytes of each fragment of the frames it sends; default one of 60 */
+  readonly fragments?: readonly number[];
+  /** frames between two interrupts or doorbells: 1, the default, or 16 */
+  readonly batch?: 1 | 16;
+}

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { bench } from "mitata";
-import { type Fragments, frameOf, noise, type RawGuest } from "./machine.js";
+import { frameOf, noise, type RawGuest, type RawGuestOptions } from "./machine.js";
 
 /** bytes without FCS: the shortest and the longest frame */
 export const SHORTEST = 60;
@@ -12,7 +12,7 @@ const PLACES = 256;
 const FOREIGN_RAM = 8 * 2 ** 20;
 
 /** The peer of all packet paths: one copy of a full frame from one memory to another. */
-export const benchCopy = (): void => {
+const benchCopy = (): void => {
   bench("copy a full frame", function* () {
     const target = new Uint8Array(FOREIGN_RAM);
     const source = noise(FOREIGN_RAM);
@@ -28,19 +28,28 @@ export const benchCopy = (): void => {
   });
 };
 
-/** A frame from the cable, an array of its own or somewhere in another machine's RAM, into guest memory. */
-export const benchReceive = (name: string, make: () => RawGuest, length: number, out: "whole" | "in place"): void => {
+/** Makes a guest for one bench. */
+export type Make = (options: RawGuestOptions) => RawGuest;
+
+export interface PacketOptions extends RawGuestOptions {
+  /** the frame lies somewhere in another machine's RAM, instead of being an array of its own */
+  readonly foreign?: boolean;
+}
+
+/** A frame of so many bytes from the cable into guest memory. */
+export const benchReceive = (name: string, make: Make, length: number, options: PacketOptions = {}): void => {
   bench(name, function* () {
-    const guest = make();
+    const { foreign = false } = options;
+    const guest = make(options);
     const whole = frameOf(length);
-    const bytes = out === "whole" ? whole : new Uint8Array(FOREIGN_RAM);
-    if (out === "in place") for (let i = 0; i < PLACES; i++) bytes.set(whole, STRIDE * i + 2);
+    const bytes = foreign ? new Uint8Array(FOREIGN_RAM) : whole;
+    if (foreign) for (let i = 0; i < PLACES; i++) bytes.set(whole, STRIDE * i + 2);
     let place = 0;
     let count = 0;
     const receive = (): void => {
-      place = out === "whole" ? 0 : (place + STRIDE) & (STRIDE * PLACES - 1);
+      place = foreign ? (place + STRIDE) & (STRIDE * PLACES - 1) : 0;
       count++;
-      guest.receive(bytes, out === "whole" ? 0 : place + 2, length);
+      guest.receive(bytes, foreign ? place + 2 : 0, length);
     };
     const check = (): void => {
       const { rxFrames, rxBytes } = guest.plugged.card.counters();
@@ -54,10 +63,11 @@ export const benchReceive = (name: string, make: () => RawGuest, length: number,
   });
 };
 
-/** A frame out of guest memory to the far end, one doorbell each. */
-export const benchTransmit = (name: string, make: (fragments: Fragments) => RawGuest, fragments: Fragments): void => {
+/** A frame of such fragments out of guest memory to the far end. */
+export const benchTransmit = (name: string, make: Make, options: PacketOptions): void => {
   bench(name, function* () {
-    const guest = make(fragments);
+    const { fragments = [], batch = 1 } = options;
+    const guest = make(options);
     const { far, card, ram } = guest.plugged;
     const length = fragments.reduce((sum, size) => sum + size, 0);
     let count = 0;
@@ -66,14 +76,29 @@ export const benchTransmit = (name: string, make: (fragments: Fragments) => RawG
       guest.transmit();
     };
     const check = (): void => {
+      const sent = count - (count % batch);
       const { txFrames, txBytes, bytesCopied } = card.counters();
-      assert.deepEqual([far.taken, txFrames, txBytes], [count, count, count * length]);
-      assert.equal(bytesCopied, fragments.length === 1 ? 0 : count * length);
-      assert.equal(far.bytes.buffer === ram.buffer, fragments.length === 1, "one fragment is handed on where it lies");
+      assert.deepEqual([far.taken, txFrames, txBytes], [sent, sent, sent * length]);
+      assert.equal(bytesCopied, fragments.length === 1 ? 0 : sent * length);
+      const handedOn = far.bytes.buffer === ram.buffer;
+      assert.equal(handedOn, fragments.length === 1, "one fragment is handed on where it lies");
     };
-    transmit();
+    for (let i = 0; i < batch; i++) transmit();
     check();
     yield transmit;
     check();
   });
+};
+
+/** The rows that every card has. */
+export const benchPackets = (make: Make): void => {
+  benchCopy();
+  benchReceive("receive 60", make, SHORTEST);
+  benchReceive("receive 1514", make, LONGEST);
+  benchReceive("receive 1514, in batches of 16", make, LONGEST, { batch: 16 });
+  benchReceive("receive 1514 from another's RAM", make, LONGEST, { foreign: true });
+  benchTransmit("transmit 60", make, { fragments: [SHORTEST] });
+  benchTransmit("transmit 1514", make, { fragments: [LONGEST] });
+  benchTransmit("transmit 1514, in batches of 16", make, { fragments: [LONGEST], batch: 16 });
+  benchTransmit("transmit 1514 from 3 descriptors", make, { fragments: [66, 724, 724] });
 };

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type Rtl8169Options, rtl8169 } from "../../devices/rtl8169/index.js";
-import { type Fragments, Plugged, type RawGuest } from "./machine.js";
+import { Plugged, type RawGuest, type RawGuestOptions } from "./machine.js";
 
 // opts1 as int32s: a larger number would be boxed on its way.
 const OWN = 0x8000_0000 | 0;
@@ -13,7 +13,7 @@ const RX_RING = 0x11_0000;
 const TX_BUFFERS = 0x20_0000;
 const RX_BUFFERS = 0x40_0000;
 const STRIDE = 0x800;
-/** Descriptors of a ring; frames of three fragments fit a whole number of times. */
+/** Descriptors of a ring: whole batches, and whole frames of three fragments. */
 const ENTRIES = 192;
 const RX_COMMAND = OWN + 0x600;
 
@@ -21,16 +21,18 @@ const RX_COMMAND = OWN + 0x600;
 export class Rtl8169Guest implements RawGuest {
   readonly plugged: Plugged;
   readonly #fragments: number;
+  readonly #batch: number;
   readonly #opts1 = new Int32Array(ENTRIES);
-  #tx = 0;
+  #tx = 0; // where the next frame goes
   #rx = 0;
-  #last = 0;
+  #open = 0; // frames of the present batch
   #length = 0;
 
-  constructor(fragments: Fragments = [60], options: Rtl8169Options = {}) {
+  constructor({ fragments = [60], batch = 1, ...options }: RawGuestOptions & Rtl8169Options = {}) {
     this.plugged = new Plugged(rtl8169(options));
     this.plugged.far.expected = fragments.reduce((sum, size) => sum + size, 0);
     this.#fragments = fragments.length;
+    this.#batch = batch;
     for (let i = 0; i < ENTRIES; i++) {
       const k = i % fragments.length;
       const last = i === ENTRIES - 1 ? EOR : 0;
@@ -51,34 +53,47 @@ export class Rtl8169Guest implements RawGuest {
   }
 
   receive(bytes: Uint8Array, start: number, length: number): void {
-    const { card, view } = this.plugged;
-    const at = RX_RING + 16 * this.#rx;
-    if (card.net.offer(bytes, start, length, null, 0) !== "taken") throw new Error("not taken");
-    card.net.endBatch();
-    if ((view.getUint16(at, true) & 0x3fff) !== length + 4) throw new Error("not received");
-    if (card.barRead(1, 0x3e, 2) !== 0x0001) throw new Error("no ROK");
-    card.barWrite(1, 0x3e, 2, 0x0001);
-    const last = this.#rx === ENTRIES - 1;
-    view.setInt32(at, last ? RX_COMMAND + EOR : RX_COMMAND, true);
-    this.#last = this.#rx;
+    if (this.plugged.card.net.offer(bytes, start, length, null, 0) !== "taken") throw new Error("not taken");
     this.#length = length;
-    this.#rx = last ? 0 : this.#rx + 1;
+    if (++this.#open === this.#batch) this.#takeBatch();
   }
 
   transmit(): void {
-    const { card, view } = this.plugged;
+    const { view } = this.plugged;
     const first = TX_RING + 16 * this.#tx;
     for (let k = 0; k < this.#fragments; k++) view.setInt32(first + 16 * k, this.#opts1[this.#tx + k]!, true);
-    card.barWrite(1, 0x38, 1, 0x40); // TPPoll.NPQ
-    if (view.getInt32(first, true) < 0) throw new Error("not sent");
-    if ((card.barRead(1, 0x3e, 2) & 0x0004) === 0) throw new Error("no TOK");
-    card.barWrite(1, 0x3e, 2, 0x0084); // TOK, TDU
     this.#tx = this.#tx + this.#fragments === ENTRIES ? 0 : this.#tx + this.#fragments;
+    if (++this.#open === this.#batch) this.#sendBatch(first);
   }
 
   received(): Uint8Array {
-    const at = RX_BUFFERS + STRIDE * this.#last;
+    const last = (this.#rx + this.#open + ENTRIES - 1) % ENTRIES;
+    const at = RX_BUFFERS + STRIDE * last;
     return this.plugged.ram.slice(at, at + this.#length);
+  }
+
+  #takeBatch(): void {
+    const { card, view } = this.plugged;
+    card.net.endBatch();
+    if (card.barRead(1, 0x3e, 2) !== 0x0001) throw new Error("no ROK");
+    card.barWrite(1, 0x3e, 2, 0x0001);
+    for (; this.#open > 0; this.#open--) {
+      const at = RX_RING + 16 * this.#rx;
+      if ((view.getUint16(at, true) & 0x3fff) !== this.#length + 4) throw new Error("not received");
+      const last = this.#rx === ENTRIES - 1;
+      view.setInt32(at, last ? RX_COMMAND + EOR : RX_COMMAND, true);
+      this.#rx = last ? 0 : this.#rx + 1;
+    }
+  }
+
+  /** @param last address of the last frame's first descriptor */
+  #sendBatch(last: number): void {
+    const { card, view } = this.plugged;
+    card.barWrite(1, 0x38, 1, 0x40); // TPPoll.NPQ
+    if (view.getInt32(last, true) < 0) throw new Error("not sent");
+    if ((card.barRead(1, 0x3e, 2) & 0x0004) === 0) throw new Error("no TOK");
+    card.barWrite(1, 0x3e, 2, 0x0084); // TOK, TDU
+    this.#open = 0;
   }
 
   #describe(at: number, opts1: number, buffer: number): void {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { virtioNet } from "../../devices/virtio-net/index.js";
-import { type Fragments, Plugged, type RawGuest } from "./machine.js";
+import { Plugged, type RawGuest, type RawGuestOptions } from "./machine.js";
 
 const NEXT = 1;
 const WRITE = 2;
@@ -20,11 +20,14 @@ const FEATURES = 0x2000_8000;
 /** The driver of a virtio-net in raw numbers, modern interface, INTx, interrupts on. */
 export class VirtioNetGuest implements RawGuest {
   readonly plugged: Plugged;
+  readonly #batch: number;
   #tx = 0; // chains made available, modulo 65536
-  #rx = 0; // buffers used
+  #rx = 0; // buffers taken
+  #open = 0; // frames of the present batch
   #length = 0;
 
-  constructor(fragments: Fragments = [60]) {
+  constructor({ fragments = [60], batch = 1 }: RawGuestOptions = {}) {
+    this.#batch = batch;
     this.plugged = new Plugged(virtioNet());
     this.plugged.far.expected = fragments.reduce((sum, size) => sum + size, 0);
     const { card } = this.plugged;
@@ -51,35 +54,46 @@ export class VirtioNetGuest implements RawGuest {
   }
 
   receive(bytes: Uint8Array, start: number, length: number): void {
-    const { card, view } = this.plugged;
-    if (card.net.offer(bytes, start, length, null, 0) !== "taken") throw new Error("not taken");
-    card.net.endBatch();
-    const entry = RX_RING + USED + 4 + 8 * (this.#rx % SIZE);
-    this.#rx = (this.#rx + 1) & 0xffff;
-    if (view.getUint16(RX_RING + USED + 2, true) !== this.#rx) throw new Error("not used");
-    if (view.getUint32(entry + 4, true) !== HEADER + length) throw new Error("not received");
-    if (card.barRead(4, 0x1000, 1) !== 1) throw new Error("no interrupt");
-    view.setUint16(RX_RING + AVAIL + 4 + 2 * SIZE, this.#rx, true); // used_event
-    view.setUint16(RX_RING + AVAIL + 2, (this.#rx + SIZE) & 0xffff, true); // the buffer is available again
+    if (this.plugged.card.net.offer(bytes, start, length, null, 0) !== "taken") throw new Error("not taken");
     this.#length = length;
+    if (++this.#open === this.#batch) this.#takeBatch();
   }
 
   transmit(): void {
-    const { card, view } = this.plugged;
-    view.setUint16(TX_RING + AVAIL + 4 + 2 * SIZE, this.#tx, true); // used_event
     this.#tx = (this.#tx + 1) & 0xffff;
-    view.setUint16(TX_RING + AVAIL + 2, this.#tx, true);
-    card.barWrite(4, 0x3004, 2, 1);
-    if (view.getUint16(TX_RING + USED + 2, true) !== this.#tx) throw new Error("not used");
-    if (card.barRead(4, 0x1000, 1) !== 1) throw new Error("no interrupt");
+    this.plugged.view.setUint16(TX_RING + AVAIL + 2, this.#tx, true);
+    if (++this.#open === this.#batch) this.#sendBatch();
   }
 
   received(): Uint8Array {
-    const at = RX_BUFFERS + STRIDE * ((this.#rx - 1) & (SIZE - 1)) + HEADER;
+    const at = RX_BUFFERS + STRIDE * ((this.#rx + this.#open - 1) & (SIZE - 1)) + HEADER;
     return this.plugged.ram.slice(at, at + this.#length);
   }
 
-  #fill(fragments: Fragments): void {
+  #takeBatch(): void {
+    const { card, view } = this.plugged;
+    card.net.endBatch();
+    if (card.barRead(4, 0x1000, 1) !== 1) throw new Error("no interrupt");
+    for (; this.#open > 0; this.#open--) {
+      const entry = RX_RING + USED + 4 + 8 * (this.#rx & (SIZE - 1));
+      if (view.getInt32(entry + 4, true) !== HEADER + this.#length) throw new Error("not received");
+      this.#rx = (this.#rx + 1) & 0xffff;
+    }
+    if (view.getUint16(RX_RING + USED + 2, true) !== this.#rx) throw new Error("not used");
+    view.setUint16(RX_RING + AVAIL + 4 + 2 * SIZE, this.#rx, true); // used_event
+    view.setUint16(RX_RING + AVAIL + 2, (this.#rx + SIZE) & 0xffff, true); // the buffers are available again
+  }
+
+  #sendBatch(): void {
+    const { card, view } = this.plugged;
+    card.barWrite(4, 0x3004, 2, 1);
+    if (view.getUint16(TX_RING + USED + 2, true) !== this.#tx) throw new Error("not used");
+    if (card.barRead(4, 0x1000, 1) !== 1) throw new Error("no interrupt");
+    view.setUint16(TX_RING + AVAIL + 4 + 2 * SIZE, this.#tx, true); // used_event
+    this.#open = 0;
+  }
+
+  #fill(fragments: readonly number[]): void {
     const { view } = this.plugged;
     const describe = (ring: number, i: number, address: number, length: number, flags: number, next: number): void => {
       view.setUint32(ring + 16 * i, address, true);
