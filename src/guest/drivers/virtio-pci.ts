@@ -20,6 +20,7 @@ import {
   VIRTIO_F_ANY_LAYOUT,
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
   VIRTIO_ID_9P,
   VIRTIO_ID_BALLOON,
@@ -68,6 +69,7 @@ import {
   type PciAttach,
   type PciProbe,
 } from "../types.js";
+import { PackedVirtqueue } from "./packed-virtqueue.js";
 import {
   featuresAnd,
   featuresOr,
@@ -80,7 +82,7 @@ import {
   type VqAllocInfo,
   virtioFeatures,
 } from "./virtio-bus.js";
-import { Virtqueue } from "./virtqueue.js";
+import { SplitVirtqueue, type Virtqueue } from "./virtqueue.js";
 
 /**
  * virtio_pci: the transport on PCI, with the registers of the legacy interface or those of VIRTIO 1.0 and later. It finds the
@@ -387,6 +389,8 @@ export class VirtioPci implements VirtioAttach {
   readonly #regs: Registers;
   readonly #msixCap: number | null;
   readonly #firstScheme: number;
+  /** what the transport wants by itself: a child's driver need not know of it */
+  readonly #own: VirtioFeatures;
 
   #features: VirtioFeatures = NO_FEATURES;
   #callbacks: VirtioCallbacks = {};
@@ -399,11 +403,13 @@ export class VirtioPci implements VirtioAttach {
   #vqCookies: (InterruptCookie | null)[] = []; // by queue
   #pending = 0; // ISR bits that the filter has read and the handler has not seen
 
-  constructor(dev: Device<PciAttach>, regs: Registers, firstScheme: InterruptScheme) {
+  constructor(dev: Device<PciAttach>, regs: Registers, options: VirtioPciOptions) {
     const pci = dev.bus;
     this.#dev = dev;
     this.#regs = regs;
-    this.#firstScheme = SCHEMES.indexOf(firstScheme);
+    this.#firstScheme = SCHEMES.indexOf(options.interrupts ?? "msix");
+    const packed = options.packed === false ? [] : [VIRTIO_F_RING_PACKED];
+    this.#own = regs.modern ? virtioFeatures(VIRTIO_F_VERSION_1, ...packed) : NO_FEATURES;
     this.#msixCap = pci.findCap(PCI_CAP_ID_MSIX);
     this.machine = pci.machine;
     this.vendor = pci.vendor;
@@ -424,9 +430,8 @@ export class VirtioPci implements VirtioAttach {
   }
 
   negotiateFeatures(wanted: VirtioFeatures): VirtioFeatures {
-    const child = this.modern ? featuresOr(wanted, virtioFeatures(VIRTIO_F_VERSION_1)) : wanted;
-    const known = featuresAnd(child, featuresOr(TRANSPORT_FEATURES, DEVICE_TYPE_FEATURES));
-    this.#features = featuresAnd(this.#regs.hostFeatures(), known);
+    const known = featuresAnd(wanted, featuresOr(TRANSPORT_FEATURES, DEVICE_TYPE_FEATURES));
+    this.#features = featuresAnd(this.#regs.hostFeatures(), featuresOr(known, this.#own));
     this.#regs.setGuestFeatures(this.#features);
     return this.#features;
   }
@@ -447,10 +452,11 @@ export class VirtioPci implements VirtioAttach {
   allocVirtqueues(infos: readonly VqAllocInfo[]): readonly Virtqueue[] {
     // 32 bits: the address register of the legacy interface holds 44, and FreeBSD keeps to 32 for both.
     this.#vqTag = this.dmaTag({ alignment: VIRTIO_PCI_VRING_ALIGN, lowaddr: 0xffff_ffff, nsegments: 1 });
+    const Format = this.withFeature(VIRTIO_F_RING_PACKED) ? PackedVirtqueue : SplitVirtqueue;
     for (const [index, info] of infos.entries()) {
-      const size = this.#regs.vqSize(index);
+      const size = this.#vqSize(index);
       if (size === 0) throw new DriverError("ENXIO", `${info.name}: the device has no queue ${index}`);
-      const vq = new Virtqueue({
+      const vq = new Format({
         name: info.name,
         index,
         size,
@@ -541,7 +547,7 @@ export class VirtioPci implements VirtioAttach {
     this.negotiateFeatures(features);
     this.finalizeFeatures();
     for (const vq of this.#vqs) {
-      vq.reinit(this.#regs.vqSize(vq.index));
+      vq.reinit(this.#vqSize(vq.index));
       this.#regs.setVq(vq);
     }
     if (this.#scheme === "msix" || this.#scheme === "msix-shared") this.#setVectors(this.#scheme === "msix-shared");
@@ -603,6 +609,12 @@ export class VirtioPci implements VirtioAttach {
   /** Status bits are only ever added; a reset clears them. §2.1.1 */
   #addStatus(bits: number): void {
     this.#regs.setStatus(this.#regs.getStatus() | bits);
+  }
+
+  /** Descriptors of a queue. Packed rings may have any number; children count their buffers in powers of two. §2.8.10.1 */
+  #vqSize(index: number): number {
+    const size = this.#regs.vqSize(index);
+    return size > 0 && this.withFeature(VIRTIO_F_RING_PACKED) ? 2 ** Math.floor(Math.log2(size)) : size;
   }
 
   readonly #notifyVq = (index: number): void => this.#regs.notify(index);
@@ -687,6 +699,8 @@ export interface VirtioPciOptions {
   readonly modern?: boolean;
   /** The first interrupt scheme to try; default `msix` */
   readonly interrupts?: InterruptScheme;
+  /** Takes packed rings where a modern device offers them; default true */
+  readonly packed?: boolean;
 }
 
 /** One window per BAR, however many structures lie in it. */
@@ -748,7 +762,7 @@ export const virtioPciDriver = (options: VirtioPciOptions = {}): Driver<PciProbe
       const regs = useModern(pci) ? mapModern(pci, window) : new LegacyRegisters(window(0));
       const msix = pci.findCap(PCI_CAP_ID_MSIX);
       if (msix !== null) window(pci.readConfig(msix + PCI_MSIX_TABLE, 4) & PCI_MSIX_TABLE_BIR);
-      const transport = new VirtioPci(dev, regs, options.interrupts ?? "msix");
+      const transport = new VirtioPci(dev, regs, options);
       transport.acknowledge();
       const child = dev.addChild(VIRTIO, transport, {
         attaching: () => transport.childAttaching(),

@@ -4,7 +4,7 @@ import * as assert from "uvu/assert";
 import { DriverError } from "../types.js";
 import { frameSegments } from "./ifnet.js";
 import { RawRing, SplitMemory } from "./testing/split-memory.js";
-import { EMSGSIZE, ENOSPC, Virtqueue, VQ_OK } from "./virtqueue.js";
+import { EMSGSIZE, ENOSPC, SplitVirtqueue, type Virtqueue, VQ_OK } from "./virtqueue.js";
 
 interface Rig {
   readonly memory: SplitMemory;
@@ -17,7 +17,7 @@ const rig = (options: { size?: number; eventIdx?: boolean; maxIndirect?: number 
   const { size = 8, eventIdx = false, maxIndirect = 0 } = options;
   const memory = new SplitMemory(0x10_0000);
   const kicks: number[] = [];
-  const vq = new Virtqueue({
+  const vq = new SplitVirtqueue({
     name: "test0",
     index: 5,
     size,
@@ -47,7 +47,7 @@ test("VIO-344 sizes that are no power of two are rejected, before any memory is 
     const memory = new SplitMemory(0x10_0000);
     assert.throws(
       () =>
-        new Virtqueue({
+        new SplitVirtqueue({
           name: "q",
           index: 0,
           size,
