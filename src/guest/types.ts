@@ -397,6 +397,40 @@ export interface IfCounters {
   readonly oerrors: number;
 }
 
+/** Into what a frame is cut, or was before it arrived in one piece. */
+export type SegmentKind = "none" | "tcp4" | "tcp6";
+
+/** What the card is to do to a frame to send; read during the call only, so that one record serves for all. */
+export interface TxOffload {
+  /** bytes from the start of the frame to the transport header: the checksum from there on is the card's to store */
+  readonly csumStart: number;
+  /** bytes from there to the checksum, which holds the sum of the pseudo header */
+  readonly csumOffset: number;
+  readonly gso: SegmentKind;
+  /** payload bytes of each segment; 0 with `none` */
+  readonly gsoSize: number;
+  /** bytes of all headers, of which each segment gets a copy; 0 with `none` */
+  readonly hdrLen: number;
+  /** CWR is set and belongs to the first segment only, RFC 3168 */
+  readonly ecn: boolean;
+}
+
+/** What the card says about a received frame; the driver's, valid during the call. */
+export interface RxOffload {
+  /**
+   * `none`: nobody has looked at the checksum of TCP or UDP; `valid`: it is right; `partial`: the frame has never been on
+   * a wire, and the checksum is still to be stored as `csumStart` and `csumOffset` say
+   */
+  readonly csum: "none" | "valid" | "partial";
+  readonly csumStart: number;
+  readonly csumOffset: number;
+  /** other than `none`: several segments that arrive as one */
+  readonly gso: SegmentKind;
+  /** payload bytes that each of them had; 0 with `none` */
+  readonly gsoSize: number;
+  readonly ecn: boolean;
+}
+
 /**
  * A network interface as its driver offers it: ifnet(9)'s face. Frames are in DMA memory, without FCS; the driver does
  * every `sync` of them.
@@ -408,8 +442,15 @@ export interface Ifnet {
   /** bytes of payload; setting throws BusError EINVAL outside what the card can do */
   mtu: number;
   readonly lladdr: Uint8Array;
+  /** IFCAP_* bits that the card has */
+  readonly capabilities: number;
   /** IFCAP_* bits in use */
   readonly capenable: number;
+  /**
+   * Switches offloads; other bits stay as they are. TSO goes with TXCSUM, LRO with RXCSUM.
+   * @throws BusError EOPNOTSUPP for bits that the card does not have
+   */
+  setCapenable(bits: number): void;
   media(): Media;
   counters(): IfCounters;
   /** Brings the interface up (RUNNING) or down. */
@@ -428,15 +469,17 @@ export interface Ifnet {
    * `sent` tells about it in its turn, too.
    * @returns false when the ring is full, the interface is not RUNNING or has no carrier: nothing was queued; try again
    *   after `onSent` or `onLink`
+   * @param offload what is left to the card; a frame with one that is not in `capenable` is dropped, too
    */
-  transmit(frame: FrameSegments): boolean;
+  transmit(frame: FrameSegments, offload?: TxOffload | null): boolean;
   /** Rings the doorbell for what `transmit` queued. */
   kick(): void;
   /**
    * Takes received frames, from within `poll`/`delay`: in DMA memory, valid during the call only.
    * `address` and `length` name the first piece; `more` further pieces of a merged frame, in order, or null.
+   * `offload` is there when the card looks into frames.
    */
-  onReceive: ((address: number, length: number, more: FrameSegments | null) => void) | null;
+  onReceive: ((address: number, length: number, more: FrameSegments | null, offload?: RxOffload) => void) | null;
   /** Told how many queued frames the card has finished with, in the order in which they were queued. */
   onSent: ((frames: number) => void) | null;
   /** Told about carrier changes. */

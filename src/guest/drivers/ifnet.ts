@@ -11,6 +11,7 @@ import {
   type IfCounters,
   type Ifnet,
   type Media,
+  type TxOffload,
 } from "../types.js";
 
 /** What Ethernet drivers share: ether_ifattach(9), the administrator's wishes, counters. Nothing about a chip. */
@@ -26,9 +27,20 @@ export const ETHERMTU = 1500;
 export const IF_MINMTU = 68;
 
 /** Capability bits, net/if.h. */
+export const IFCAP_RXCSUM = 0x1;
+export const IFCAP_TXCSUM = 0x2;
 export const IFCAP_VLAN_MTU = 0x8;
 export const IFCAP_JUMBO_MTU = 0x20;
+export const IFCAP_TSO4 = 0x100;
+export const IFCAP_TSO6 = 0x200;
+export const IFCAP_LRO = 0x400;
 export const IFCAP_LINKSTATE = 0x80000;
+export const IFCAP_RXCSUM_IPV6 = 0x20_0000;
+export const IFCAP_TXCSUM_IPV6 = 0x40_0000;
+export const IFCAP_TXCSUM_ANY = IFCAP_TXCSUM | IFCAP_TXCSUM_IPV6;
+export const IFCAP_RXCSUM_ANY = IFCAP_RXCSUM | IFCAP_RXCSUM_IPV6;
+/** What an administrator may switch. */
+const IFCAP_OFFLOADS = IFCAP_TXCSUM_ANY | IFCAP_RXCSUM_ANY | IFCAP_TSO4 | IFCAP_TSO6 | IFCAP_LRO;
 
 /** An empty reusable list of up to `capacity` pieces of DMA memory. */
 export const frameSegments = (capacity: number): FrameSegments => ({
@@ -85,6 +97,8 @@ export abstract class EthernetInterface implements Ifnet {
   onLink: Ifnet["onLink"] = null;
   flags = IFF_BROADCAST | IFF_SIMPLEX | IFF_MULTICAST;
   capenable = IFCAP_VLAN_MTU;
+  /** offloads that the card has, IFCAP_* bits */
+  protected offloads = 0;
   /** groups that the administrator wants */
   protected groups: readonly Uint8Array[] = [];
   /** carrier, as far as the driver knows; frames go out only with it */
@@ -107,7 +121,7 @@ export abstract class EthernetInterface implements Ifnet {
 
   abstract media(): Media;
   abstract setMedia(selected: string): void;
-  abstract transmit(frame: FrameSegments): boolean;
+  abstract transmit(frame: FrameSegments, offload?: TxOffload | null): boolean;
   abstract kick(): void;
 
   /** The softc of an Ethernet driver is its interface; where a softc has more than one thing, this is the one. */
@@ -118,6 +132,29 @@ export abstract class EthernetInterface implements Ifnet {
   get lladdr(): Uint8Array {
     return this.mac.slice();
   }
+
+  get capabilities(): number {
+    return this.capenable | this.offloads;
+  }
+
+  setCapenable(bits: number): void {
+    const has = this.capabilities;
+    if ((bits & ~has) !== 0)
+      throw new BusError(
+        "EOPNOTSUPP",
+        `${this.name}: cannot do 0x${(bits & ~has).toString(16)} of 0x${bits.toString(16)}`,
+      );
+    let wanted = bits & IFCAP_OFFLOADS;
+    if ((wanted & IFCAP_TXCSUM) === 0) wanted &= ~IFCAP_TSO4;
+    if ((wanted & IFCAP_TXCSUM_IPV6) === 0) wanted &= ~IFCAP_TSO6;
+    if ((wanted & IFCAP_RXCSUM_ANY) === 0) wanted &= ~IFCAP_LRO;
+    const before = this.capenable;
+    this.capenable = (before & ~IFCAP_OFFLOADS) | wanted;
+    if (this.capenable !== before) this.changeOffloads(before ^ this.capenable);
+  }
+
+  /** Brings the hardware in line with `capenable`. @param changed bits of it that are others now */
+  protected changeOffloads(_changed: number): void {}
 
   get running(): boolean {
     return (this.flags & IFF_RUNNING) !== 0;

@@ -18,6 +18,13 @@ export {
   frameSegments,
   IFCAP_JUMBO_MTU,
   IFCAP_LINKSTATE,
+  IFCAP_LRO,
+  IFCAP_RXCSUM,
+  IFCAP_RXCSUM_IPV6,
+  IFCAP_TSO4,
+  IFCAP_TSO6,
+  IFCAP_TXCSUM,
+  IFCAP_TXCSUM_IPV6,
   IFCAP_VLAN_MTU,
 } from "./ifnet.js";
 export { type Re, type ReOptions, type ReTally, re, reDriver } from "./re.js";

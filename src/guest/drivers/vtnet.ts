@@ -3,25 +3,46 @@ import { VIRTIO_F_ANY_LAYOUT, VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO
 import {
   VIRTIO_NET_CONFIG,
   VIRTIO_NET_CONTROLQ,
+  VIRTIO_NET_CTRL_GUEST_OFFLOADS,
+  VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET,
   VIRTIO_NET_CTRL_MAC,
   VIRTIO_NET_CTRL_MAC_ADDR_SET,
   VIRTIO_NET_CTRL_MAC_TABLE_SET,
   VIRTIO_NET_CTRL_RX,
   VIRTIO_NET_CTRL_RX_ALLMULTI,
   VIRTIO_NET_CTRL_RX_PROMISC,
+  VIRTIO_NET_F_CSUM,
+  VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
   VIRTIO_NET_F_CTRL_MAC_ADDR,
   VIRTIO_NET_F_CTRL_RX,
   VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_GUEST_CSUM,
+  VIRTIO_NET_F_GUEST_ECN,
+  VIRTIO_NET_F_GUEST_TSO4,
+  VIRTIO_NET_F_GUEST_TSO6,
+  VIRTIO_NET_F_HOST_ECN,
+  VIRTIO_NET_F_HOST_TSO4,
+  VIRTIO_NET_F_HOST_TSO6,
   VIRTIO_NET_F_MAC,
   VIRTIO_NET_F_MRG_RXBUF,
   VIRTIO_NET_F_MTU,
   VIRTIO_NET_F_STATUS,
+  VIRTIO_NET_HDR_CSUM_OFFSET,
+  VIRTIO_NET_HDR_F_DATA_VALID,
+  VIRTIO_NET_HDR_F_NEEDS_CSUM,
+  VIRTIO_NET_HDR_FLAGS,
+  VIRTIO_NET_HDR_GSO_ECN,
+  VIRTIO_NET_HDR_GSO_NONE,
+  VIRTIO_NET_HDR_GSO_SIZE,
+  VIRTIO_NET_HDR_GSO_TCPV4,
+  VIRTIO_NET_HDR_GSO_TCPV6,
   VIRTIO_NET_HDR_NUM_BUFFERS,
   VIRTIO_NET_HDR_SIZE,
   VIRTIO_NET_HDR_SIZE_LEGACY,
   VIRTIO_NET_MAX_MTU,
   VIRTIO_NET_MIN_MTU,
   VIRTIO_NET_OK,
+  VIRTIO_NET_PREREQUISITES,
   VIRTIO_NET_RECEIVEQ,
   VIRTIO_NET_S_LINK_UP,
   VIRTIO_NET_TRANSMITQ,
@@ -40,6 +61,9 @@ import {
   IFF_RUNNING,
   IFF_UP,
   type Media,
+  type RxOffload,
+  type SegmentKind,
+  type TxOffload,
 } from "../types.js";
 import {
   ETHER_ADDR_LEN,
@@ -52,19 +76,37 @@ import {
   frameSegments,
   IFCAP_JUMBO_MTU,
   IFCAP_LINKSTATE,
+  IFCAP_LRO,
+  IFCAP_RXCSUM_ANY,
+  IFCAP_TSO4,
+  IFCAP_TSO6,
+  IFCAP_TXCSUM_ANY,
 } from "./ifnet.js";
-import { VIRTIO, type VirtioAttach, type VirtioFeatures, type VirtioProbe, virtioFeatures } from "./virtio-bus.js";
+import {
+  hasFeature,
+  VIRTIO,
+  type VirtioAttach,
+  type VirtioFeatures,
+  type VirtioProbe,
+  virtioFeatures,
+} from "./virtio-bus.js";
 import { ENOSPC, type Virtqueue, VQ_OK } from "./virtqueue.js";
 
 /**
- * vtnet: the virtio network driver. One pair of queues and the control queue; no checksum or segmentation offload, no
- * multiqueue, no watchdog for frames that the device never gives back: those wait for `down` and `up`.
+ * vtnet: the virtio network driver. One pair of queues and the control queue, checksums and TCP segmentation left to the
+ * device; no UDP segmentation, no multiqueue, no watchdog for frames that the device never gives back: those wait for `down` and `up`.
  *
  * @see VIRTIO 1.3 §5.1; FreeBSD sys/dev/virtio/network/if_vtnet.c for the order of steps
  */
 
 /** bytes; a mbuf cluster, MCLBYTES. At least 1526 for a frame and its header. §5.1.6.3.1 */
 const MCLBYTES = 2048;
+/** Largest segment that arrives whole: an IP packet of 64 KiB in its frame, and the header. §5.1.6.3.1 */
+const LRO_BUFFER = 65_562;
+/** bytes of receive buffers, where each of them must hold the largest segment */
+const LRO_MEMORY = 4 * 2 ** 20;
+/** Longest frame to be segmented, without its Ethernet header */
+const TSO_MAX = 65_535;
 /** Where the frame begins when the legacy header has a descriptor of its own: its IP header is aligned then. */
 const SEPARATE_HDR_PAD = 4;
 /** Pieces of a frame to send that fit an indirect table with the header; more go through the ring itself. */
@@ -88,7 +130,41 @@ const CTRL_BYTES = CTRL_ACK + 1;
 
 const CONFIG = VIRTIO_NET_CONFIG.regs;
 
+// In the order in which they stand in #features.
+const RX_OFFLOADS = [
+  VIRTIO_NET_F_GUEST_CSUM,
+  VIRTIO_NET_F_GUEST_TSO4,
+  VIRTIO_NET_F_GUEST_TSO6,
+  VIRTIO_NET_F_GUEST_ECN,
+] as const;
+const LRO_BITS: readonly number[] = RX_OFFLOADS.slice(1);
+const OFFLOADS = [
+  VIRTIO_NET_F_CSUM,
+  VIRTIO_NET_F_HOST_TSO4,
+  VIRTIO_NET_F_HOST_TSO6,
+  VIRTIO_NET_F_HOST_ECN,
+  ...RX_OFFLOADS,
+  VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+] as const;
+
+/** What the header of a received packet says; one for all frames. */
+class RxRecord implements RxOffload {
+  csum: RxOffload["csum"] = "none";
+  csumStart = 0;
+  csumOffset = 0;
+  gso: SegmentKind = "none";
+  gsoSize = 0;
+  ecn = false;
+}
+
 export interface VtnetOptions {
+  /** Asks for checksum and segmentation offloads; default true */
+  readonly offload?: boolean;
+  /**
+   * Takes large segments without merged buffers, too: each receive buffer then is 64 KiB long, and small frames waste it.
+   * Default false
+   */
+  readonly lroWithoutMerge?: boolean;
   /**
    * Sends control commands before DRIVER_OK, as FreeBSD up to 9 and DragonFly do on legacy devices; modern ones must not be
    * notified so early, there it has no effect. Default false
@@ -114,8 +190,10 @@ export class Vtnet extends EthernetInterface {
   readonly #hdrSize: number;
   readonly #mergeable: boolean;
 
-  readonly #rx: DmaMemory; // a cluster per descriptor of the queue
+  readonly #rx: DmaMemory; // the clusters
   readonly #rxCluster: number; // bytes
+  readonly #rxClusters: number; // as many as the queue has descriptors, or fewer large ones
+  readonly #rxRecord = new RxRecord();
   readonly #rxData: number; // offset of the frame in the first cluster
   readonly #rxHdrApart: boolean;
   readonly #rxPost = frameSegments(2);
@@ -126,6 +204,8 @@ export class Vtnet extends EthernetInterface {
   readonly #tx: DmaMemory; // a header per descriptor that a frame may begin with
   readonly #txMask: number;
   readonly #txSegments = frameSegments(1 + TX_SEGS_MAX);
+  readonly #txHeaders: Uint32Array; // our copy of the headers, three words each
+  readonly #ecn: boolean; // HOST_ECN
   readonly #txLen: Uint32Array; // by slot: bytes of the frame, 0 when it was dropped
   readonly #txDone: Uint8Array;
   #txHead = 0; // slots are given out in order, and told in order
@@ -161,8 +241,9 @@ export class Vtnet extends EthernetInterface {
       VIRTIO_F_INDIRECT_DESC,
       VIRTIO_F_EVENT_IDX,
       VIRTIO_F_ANY_LAYOUT,
+      ...(options.offload === false ? [] : OFFLOADS),
     ].filter((bit) => options.without?.includes(bit) !== true);
-    this.#features = this.#negotiate(wanted);
+    this.#features = this.#negotiate(wanted, options.lroWithoutMerge === true);
     bus.finalizeFeatures();
 
     // 2. What the device says about itself
@@ -175,6 +256,9 @@ export class Vtnet extends EthernetInterface {
     this.maxMtu = this.#readMtu();
     if (bus.withFeature(VIRTIO_NET_F_STATUS)) this.capenable |= IFCAP_LINKSTATE;
     if (this.maxMtu > ETHERMTU) this.capenable |= IFCAP_JUMBO_MTU;
+    this.offloads = this.#offloads();
+    this.capenable |= this.offloads;
+    this.#ecn = bus.withFeature(VIRTIO_NET_F_HOST_ECN);
 
     // 3. Queues and their buffers
     const vqs = bus.allocVirtqueues([
@@ -191,17 +275,22 @@ export class Vtnet extends EthernetInterface {
     // A legacy device may expect the header in a descriptor of its own, unless it says otherwise. §5.1.6.6
     this.#rxHdrApart = !bus.modern && !this.#mergeable && !bus.withFeature(VIRTIO_F_ANY_LAYOUT);
     this.#rxData = this.#hdrSize + (this.#rxHdrApart ? SEPARATE_HDR_PAD : 0);
-    this.#rxCluster = MCLBYTES;
-    const longest = this.#rxData + ETHER_HDR_LEN + ETHER_VLAN_ENCAP_LEN + this.maxMtu + ETHER_CRC_LEN;
-    while (!this.#mergeable && this.#rxCluster < longest) this.#rxCluster *= 2;
-    this.#rx = this.#alloc(this.rxvq.size * this.#rxCluster, 4096);
+    const large = !this.#mergeable && (this.offloads & IFCAP_LRO) !== 0;
+    const frame = this.#rxData + ETHER_HDR_LEN + ETHER_VLAN_ENCAP_LEN + this.maxMtu + ETHER_CRC_LEN;
+    const longest = large ? Math.max(frame, this.#rxData + LRO_BUFFER) : frame;
+    let cluster = MCLBYTES;
+    while (!this.#mergeable && cluster < longest) cluster = large ? cluster + MCLBYTES : cluster * 2;
+    this.#rxCluster = cluster;
+    this.#rxClusters = large ? Math.min(this.rxvq.size, Math.floor(LRO_MEMORY / cluster)) : this.rxvq.size;
+    this.#rx = this.#alloc(this.#rxClusters * cluster, 4096);
     this.#rxMore = frameSegments(this.rxvq.size);
     this.#rxTaken = new Int32Array(this.rxvq.size);
 
-    // No offload was negotiated, so every header is all zeros, num_buffers too, and is written but once: now. §5.1.6.2.1
+    // A header is all zeros, num_buffers too, until its frame asks for an offload. §5.1.6.2.1
     this.#tx = this.#alloc(this.txvq.size * TX_HDR_STRIDE, 64);
     this.#tx.sync(0, this.#tx.size, "prewrite");
     this.#txMask = this.txvq.size - 1;
+    this.#txHeaders = new Uint32Array(3 * this.txvq.size);
     this.#txLen = new Uint32Array(this.txvq.size);
     this.#txDone = new Uint8Array(this.txvq.size);
     this.#ctrl = this.ctrlvq === null ? null : this.#alloc(CTRL_BYTES, 4096);
@@ -234,7 +323,7 @@ export class Vtnet extends EthernetInterface {
       throw new BusError("EOPNOTSUPP", `${this.name}: has no medium ${selected}, only autoselect`);
   }
 
-  transmit(frame: FrameSegments): boolean {
+  transmit(frame: FrameSegments, offload: TxOffload | null = null): boolean {
     if ((this.flags & IFF_RUNNING) === 0 || !this.linkActive) return false;
     if (this.#txFrames > this.#txMask) this.#txDequeue();
     if (this.#txFrames > this.#txMask) return this.#full();
@@ -251,7 +340,7 @@ export class Vtnet extends EthernetInterface {
       out.len[n++] = length;
       bytes += length;
     }
-    if (bytes < ETHER_HDR_LEN || bytes > ETHER_HDR_LEN + ETHER_VLAN_ENCAP_LEN + this.mtu) return this.#drop();
+    if (bytes < ETHER_HDR_LEN || !this.#sendable(bytes, offload)) return this.#drop();
     let error = this.txvq.fits(n);
     if (error === ENOSPC) {
       this.#txDequeue();
@@ -260,7 +349,10 @@ export class Vtnet extends EthernetInterface {
     }
     if (error !== VQ_OK) return this.#drop();
     for (let i = 1; i < n; i++) this.#dma.sync(out.paddr[i]!, out.len[i]!, "prewrite");
-    out.paddr[0] = this.#tx.paddr + this.txvq.nextHead * TX_HDR_STRIDE;
+    const head = this.txvq.nextHead;
+    if (offload === null) this.#txHeader(head, 0, 0, 0);
+    else this.#txOffload(head, offload);
+    out.paddr[0] = this.#tx.paddr + head * TX_HDR_STRIDE;
     out.len[0] = this.#hdrSize;
     this.txvq.enqueue(slot, out, n, 0);
     this.#txLen[slot] = bytes;
@@ -279,10 +371,10 @@ export class Vtnet extends EthernetInterface {
 
   protected start(): void {
     this.#giveUp();
-    this.#bus.reinit(this.#features); // reset … features … queues, in the order of §3.1.1
+    this.#bus.reinit(this.#wanted()); // reset … features … queues, in the order of §3.1.1
     this.#ctrlLost = false;
     this.#txArmed = true; // as a new ring has it
-    for (let i = 0; i < this.rxvq.size; i++) if (!this.#rxEnqueue(i)) break;
+    for (let i = 0; i < this.#rxClusters; i++) if (!this.#rxEnqueue(i)) break;
     if (this.#controlEarly) this.#configure();
     this.#bus.reinitComplete();
     this.flags |= IFF_RUNNING;
@@ -338,13 +430,60 @@ export class Vtnet extends EthernetInterface {
     this.halt();
   }
 
-  #negotiate(wanted: readonly number[]): VirtioFeatures {
+  protected override changeOffloads(changed: number): void {
+    if ((changed & (IFCAP_RXCSUM_ANY | IFCAP_LRO)) === 0 || !this.running) return;
+    if (this.#bus.withFeature(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)) this.#setGuestOffloads();
+    else {
+      this.halt();
+      this.start(); // another negotiation
+    }
+  }
+
+  /** Accepts what fits together of what is offered; a device must not offer the rest, §5.1.3.1. */
+  #negotiate(wanted: readonly number[], lroWithoutMerge: boolean): VirtioFeatures {
     const granted = this.#bus.negotiateFeatures(virtioFeatures(...wanted));
-    const needCtrl = [VIRTIO_NET_F_CTRL_RX, VIRTIO_NET_F_CTRL_MAC_ADDR];
-    if (this.#bus.withFeature(VIRTIO_NET_F_CTRL_VQ) || !needCtrl.some((bit) => this.#bus.withFeature(bit)))
-      return granted;
-    // A device must not offer commands without the queue for them; §5.1.3.1. Then without the commands.
-    return this.#bus.negotiateFeatures(virtioFeatures(...wanted.filter((bit) => !needCtrl.includes(bit))));
+    let fitting = wanted.filter((bit) => hasFeature(granted, bit));
+    // The header must not span clusters, and one must hold 64 KiB unless they are merged.
+    if (!lroWithoutMerge && !fitting.includes(VIRTIO_NET_F_MRG_RXBUF))
+      fitting = fitting.filter((bit) => !LRO_BITS.includes(bit));
+    const fits = (bit: number): boolean =>
+      VIRTIO_NET_PREREQUISITES.every(([of, anyOf]) => of !== bit || anyOf.some((other) => fitting.includes(other))) &&
+      (bit !== VIRTIO_NET_F_CTRL_GUEST_OFFLOADS || fitting.includes(VIRTIO_NET_F_CTRL_VQ));
+    for (let before = -1; before !== fitting.length; ) {
+      before = fitting.length;
+      fitting = fitting.filter(fits);
+    }
+    const reduced = wanted.filter((bit) => hasFeature(granted, bit) && !fitting.includes(bit));
+    if (reduced.length === 0) return granted;
+    return this.#bus.negotiateFeatures(virtioFeatures(...wanted.filter((bit) => !reduced.includes(bit))));
+  }
+
+  /** IFCAP_* bits of the offloads that were accepted. */
+  #offloads(): number {
+    const bus = this.#bus;
+    const lro = bus.withFeature(VIRTIO_NET_F_GUEST_TSO4) || bus.withFeature(VIRTIO_NET_F_GUEST_TSO6);
+    return (
+      (bus.withFeature(VIRTIO_NET_F_CSUM) ? IFCAP_TXCSUM_ANY : 0) |
+      (bus.withFeature(VIRTIO_NET_F_HOST_TSO4) ? IFCAP_TSO4 : 0) |
+      (bus.withFeature(VIRTIO_NET_F_HOST_TSO6) ? IFCAP_TSO6 : 0) |
+      (bus.withFeature(VIRTIO_NET_F_GUEST_CSUM) ? IFCAP_RXCSUM_ANY : 0) |
+      (lro ? IFCAP_LRO : 0)
+    );
+  }
+
+  /** Of the receiving offloads that were accepted, those that are in use. */
+  #usesRx(bit: number): boolean {
+    const needed = bit === VIRTIO_NET_F_GUEST_CSUM ? IFCAP_RXCSUM_ANY : IFCAP_LRO;
+    return hasFeature(this.#features, bit) && (this.capenable & needed) !== 0;
+  }
+
+  /** The features for a new negotiation; without the command for it, offloads that are off are not accepted. */
+  #wanted(): VirtioFeatures {
+    const { lo, hi } = this.#features;
+    if (hasFeature(this.#features, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)) return this.#features;
+    let off = 0;
+    for (const bit of RX_OFFLOADS) if (!this.#usesRx(bit)) off |= 1 << bit;
+    return { lo: (lo & ~off) >>> 0, hi };
   }
 
   #readMtu(): number {
@@ -365,6 +504,8 @@ export class Vtnet extends EthernetInterface {
   #configure(): void {
     if (this.mac.some((byte, i) => byte !== this.#permanentMac[i]) || !this.#bus.withFeature(VIRTIO_NET_F_MAC))
       this.#setMac();
+    // All that were accepted are on after a negotiation. §5.1.6.5.8
+    if (RX_OFFLOADS.some((bit) => hasFeature(this.#features, bit) && !this.#usesRx(bit))) this.#setGuestOffloads();
     this.filter();
   }
 
@@ -443,7 +584,6 @@ export class Vtnet extends EthernetInterface {
     const first = this.rxvq.usedLen - this.#hdrSize;
     const at = cluster * this.#rxCluster;
     this.#rx.sync(at, this.#rxData + Math.max(first, 0), "postread");
-    // Of the header only num_buffers is looked at: no offload was accepted, and hdr_len is a hint. §5.1.6.4.1
     const buffers = this.#mergeable && first >= 0 ? this.#rx.read16(at + VIRTIO_NET_HDR_NUM_BUFFERS) : 1;
     const more = this.#rxMore;
     more.count = 0;
@@ -460,18 +600,95 @@ export class Vtnet extends EthernetInterface {
       more.len[more.count++] = length;
       bytes += length;
     }
-    // Too short for a frame, or of a merged one not all is there: nothing that could be passed on.
-    if (first <= 0 || bytes < ETHER_HDR_LEN || taken < buffers) this.stats.ierrors++;
+    // Too short for a frame, of a merged one not all is there, or a header that lies: nothing that could be passed on.
+    if (first <= 0 || bytes < ETHER_HDR_LEN || taken < buffers || !this.#rxHeader(at, bytes)) this.stats.ierrors++;
     else {
       this.stats.ipackets++;
       this.stats.ibytes += bytes;
-      this.onReceive?.(this.#rx.paddr + at + this.#rxData, first, more.count > 0 ? more : null);
+      this.onReceive?.(this.#rx.paddr + at + this.#rxData, first, more.count > 0 ? more : null, this.#rxRecord);
       if (epoch !== this.#epoch) return; // the clusters were enqueued anew, or will be
     }
     for (let i = 0; i < taken; i++) this.#rxEnqueue(this.#rxTaken[i]!);
   }
 
+  /**
+   * Reads what the header says about a frame; `hdr_len` is a hint and not looked at. §5.1.6.4.1
+   * @param at of the header in the clusters; @param bytes of the frame
+   * @returns false when it points out of the frame, or tells of a segmentation that was not accepted
+   */
+  #rxHeader(at: number, bytes: number): boolean {
+    const record = this.#rxRecord;
+    const flagsAndType = this.#rx.read16(at + VIRTIO_NET_HDR_FLAGS);
+    record.csum = "none";
+    record.csumStart = record.csumOffset = record.gsoSize = 0;
+    record.gso = "none";
+    record.ecn = false;
+    if (flagsAndType === 0) return true;
+    if ((this.offloads & IFCAP_RXCSUM_ANY) === 0) return true; // nothing was accepted that it could tell of
+    if ((flagsAndType & VIRTIO_NET_HDR_F_NEEDS_CSUM) !== 0) {
+      const sizeAndStart = this.#rx.read32(at + VIRTIO_NET_HDR_GSO_SIZE);
+      record.csum = "partial";
+      record.csumStart = sizeAndStart >>> 16;
+      record.csumOffset = this.#rx.read16(at + VIRTIO_NET_HDR_CSUM_OFFSET);
+      if (record.csumStart + record.csumOffset + 2 > bytes) return false;
+      record.gsoSize = sizeAndStart & 0xffff;
+    } else if ((flagsAndType & VIRTIO_NET_HDR_F_DATA_VALID) !== 0) record.csum = "valid";
+    const type = flagsAndType >>> 8;
+    if (type === VIRTIO_NET_HDR_GSO_NONE) {
+      record.gsoSize = 0;
+      return true;
+    }
+    record.ecn = (type & VIRTIO_NET_HDR_GSO_ECN) !== 0;
+    const kind = type & ~VIRTIO_NET_HDR_GSO_ECN;
+    if (kind === VIRTIO_NET_HDR_GSO_TCPV4) record.gso = "tcp4";
+    else if (kind === VIRTIO_NET_HDR_GSO_TCPV6) record.gso = "tcp6";
+    return (this.offloads & IFCAP_LRO) !== 0 && record.gso !== "none" && record.gsoSize > 0;
+  }
+
   // ---------------------------------------------------------------------------------------------- transmit
+
+  /** Whether the frame may go out with the offloads that are in use. */
+  #sendable(bytes: number, offload: TxOffload | null): boolean {
+    const longest = ETHER_HDR_LEN + ETHER_VLAN_ENCAP_LEN + this.mtu;
+    if (offload === null) return bytes <= longest;
+    const { csumStart, csumOffset, gso, gsoSize, hdrLen } = offload;
+    if ((this.capenable & IFCAP_TXCSUM_ANY) === 0 || csumStart + csumOffset + 2 > bytes) return false;
+    if (gso === "none") return bytes <= longest;
+    return (
+      (this.capenable & (gso === "tcp4" ? IFCAP_TSO4 : IFCAP_TSO6)) !== 0 &&
+      (!offload.ecn || this.#ecn) &&
+      gsoSize > 0 &&
+      hdrLen > csumStart + csumOffset &&
+      hdrLen < bytes &&
+      hdrLen + gsoSize <= longest &&
+      bytes <= ETHER_HDR_LEN + ETHER_VLAN_ENCAP_LEN + TSO_MAX
+    );
+  }
+
+  #txOffload(head: number, { csumStart, csumOffset, gso, gsoSize, hdrLen, ecn }: TxOffload): void {
+    let type: number = VIRTIO_NET_HDR_GSO_NONE;
+    if (gso !== "none") {
+      type = gso === "tcp4" ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
+      if (ecn) type |= VIRTIO_NET_HDR_GSO_ECN;
+    }
+    const flags = VIRTIO_NET_HDR_F_NEEDS_CSUM | (type << 8);
+    this.#txHeader(head, flags | (hdrLen << 16), gsoSize | (csumStart << 16), csumOffset);
+  }
+
+  /** Writes a header where it differs from what stands there; as three words, whose last has num_buffers, too. §5.1.6 */
+  #txHeader(head: number, flags: number, sizeAndStart: number, offset: number): void {
+    const words = this.#txHeaders;
+    const i = 3 * head;
+    if (words[i] === flags >>> 0 && words[i + 1] === sizeAndStart >>> 0 && words[i + 2] === offset) return;
+    words[i] = flags;
+    words[i + 1] = sizeAndStart;
+    words[i + 2] = offset;
+    const at = head * TX_HDR_STRIDE;
+    this.#tx.write32(at, words[i]!);
+    this.#tx.write32(at + 4, words[i + 1]!);
+    this.#tx.write32(at + 8, offset);
+    this.#tx.sync(at, VIRTIO_NET_HDR_SIZE, "prewrite");
+  }
 
   #txIntr(): void {
     if ((this.flags & IFF_RUNNING) === 0) return;
@@ -573,6 +790,15 @@ export class Vtnet extends EthernetInterface {
     if (this.#bus.modern) return false; // its configuration is read-only. §5.1.4.2
     this.#bus.writeDeviceConfig(CONFIG.mac0.at, this.mac);
     return true;
+  }
+
+  /** Which receiving offloads the device is to use from now on. §5.1.6.5.8 */
+  #setGuestOffloads(): boolean {
+    let lo = 0;
+    for (const bit of RX_OFFLOADS) if (this.#usesRx(bit)) lo |= 1 << bit;
+    this.#ctrl?.write32(CTRL_DATA, lo);
+    this.#ctrl?.write32(CTRL_DATA + 4, 0);
+    return this.#command(VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, 8);
   }
 
   /** One command with the data that lie in the control memory; waits for the answer. @returns whether it was VIRTIO_NET_OK */
