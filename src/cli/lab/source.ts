@@ -1,8 +1,8 @@
 import { createHash, type Hash } from "node:crypto";
 import { closeSync, openSync, readSync } from "node:fs";
 
-/** Bytes are made and hashed in blocks of this many segments, so that hashing can be timed apart from moving. */
-const SEGMENTS = 720;
+/** Bytes are made and hashed in blocks of about this many, so that hashing can be timed apart from moving. */
+const BLOCK = 720 * 1460;
 
 /** Where the sender's bytes come from. */
 interface ByteOrigin {
@@ -86,10 +86,10 @@ export class ByteSource {
   #at: number;
   #left: number;
 
-  /** @param segment bytes of all segments but the last; a multiple of 4 */
+  /** @param segment bytes of all segments but the last; a multiple of 4, and a block of them one of 16 */
   constructor(size: number, segment: number, from: { readonly seed: number } | { readonly file: string }) {
     this.size = size;
-    this.block = new Uint8Array(segment * SEGMENTS);
+    this.block = new Uint8Array(segment * Math.ceil(BLOCK / segment));
     this.#at = this.block.length;
     this.#left = size;
     this.#origin = "file" in from ? new FileOrigin(from.file) : new SeededOrigin(from.seed);

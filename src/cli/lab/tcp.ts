@@ -1,10 +1,17 @@
 import { ETHER_HDR_LEN, ETHER_MIN_LEN, ETHERTYPE_ARP, ETHERTYPE_IP } from "../../bytes/index.js";
 import type { GuestBus, GuestDma } from "../../contract/index.js";
-import type { FrameSegments, Ifnet } from "../../guest/index.js";
+import {
+  type FrameSegments,
+  IFCAP_TSO4,
+  IFCAP_TXCSUM,
+  type Ifnet,
+  type RxOffload,
+  type TxOffload,
+} from "../../guest/index.js";
 
 /*
  * A stream over one interface, as scp uses it: TCP over IPv4 (RFC 9293) with a fixed window and no options beyond the
- * MSS. Left out because the cable is lossless and short: congestion control, SACK, window scaling, out-of-order queues.
+ * MSS. With `offload` the card stores checksums and cuts segments. Left out because the cable is lossless and short: congestion control, SACK, window scaling, out-of-order queues.
  * What is lost all the same (fault injection) comes back by go-back-N after a stall.
  */
 
@@ -15,7 +22,10 @@ const HEADERS = ETHER_HDR_LEN + IP_HDR_LEN + TCP_HDR_LEN;
 /** Header slots are reused in turn; more of them than any ring has descriptors, so none is overwritten unsent. */
 const HEADER_SLOTS = 1024;
 const HEADER_SLOT = 64;
-const PAYLOAD_SLOT = 2048;
+/** Payload slots are a multiple of this long. */
+const PAYLOAD_UNIT = 2048;
+/** Longest IPv4 packet, RFC 791 §3.1 */
+const IP_MAX = 65_535;
 const TCP = 6;
 const [FIN, SYN, PSH, ACK] = [0x01, 0x02, 0x08, 0x10];
 /** The receiving application reads in pieces of this size. */
@@ -47,11 +57,22 @@ export interface StreamOptions {
   readonly mss: number;
   /** bytes in flight */
   readonly window: number;
+  /** leaves checksums and segmentation to the interface as far as it does them; default false */
+  readonly offload?: boolean;
   /** the sender's application */
   readonly source?: SegmentSource;
   /** the receiver's application */
   readonly write?: (bytes: Uint8Array) => void;
 }
+
+/**
+ * Payload bytes of what one `transmit` takes: a full segment, or as many as fit an IP packet where the card cuts them.
+ * A multiple of 4 when `mss` is.
+ */
+export const segmentSize = (ifnet: Ifnet, mss: number, offload: boolean): number => {
+  const cuts = offload && (ifnet.capenable & IFCAP_TXCSUM) !== 0 && (ifnet.capenable & IFCAP_TSO4) !== 0;
+  return cuts ? Math.floor((IP_MAX - IP_HDR_LEN - TCP_HDR_LEN) / mss) * mss : mss;
+};
 
 /** Sum of the 16-bit halves of 32-bit words, in host order; two lanes, so that the additions overlap. */
 const sumHalves = (words: Int32Array, from: number, count: number): number => {
@@ -82,11 +103,13 @@ const swapFolded = (sum: number): number => {
   return ((folded & 0xff) << 8) | (folded >>> 8);
 };
 
-const complement = (sum: number): number => {
+const fold = (sum: number): number => {
   let folded = sum;
   while (folded > 0xffff) folded = (folded & 0xffff) + (folded >>> 16);
-  return ~folded & 0xffff;
+  return folded;
 };
+
+const complement = (sum: number): number => ~fold(sum) & 0xffff;
 
 /** One end of a connection. All frames stand in DMA memory; the ends know each other by ARP, as on a real cable. */
 export class StreamEnd {
@@ -102,6 +125,10 @@ export class StreamEnd {
   readonly #dma: GuestDma;
   readonly #headers: number; // physical address of the header slots
   readonly #payloads: number; // physical address of the payload slots
+  readonly #segment: number; // payload bytes of what one transmit takes
+  readonly #slotSize: number; // bytes of a payload slot
+  readonly #plain: TxOffload | null; // for a single segment; null: checksums are ours
+  readonly #whole: TxOffload; // for several in one
   readonly #slots: number; // payload slots: what the window holds, and one for a short last segment
   readonly #frame: FrameSegments = { count: 0, paddr: new Float64Array(2), len: new Uint32Array(2) };
   readonly #header = new Uint8Array(HEADERS); // template of what goes out
@@ -133,22 +160,29 @@ export class StreamEnd {
     this.#o = options;
     this.#dma = options.bus.dma;
     this.#size = options.source?.size ?? 0;
-    this.#slots = Math.ceil(options.window / options.mss) + 1;
+    const { ifnet, mss, offload = false } = options;
+    this.#segment = segmentSize(ifnet, mss, offload);
+    this.#slotSize = Math.ceil(this.#segment / PAYLOAD_UNIT) * PAYLOAD_UNIT;
+    const csum = { csumStart: ETHER_HDR_LEN + IP_HDR_LEN, csumOffset: 16, ecn: false };
+    this.#plain =
+      offload && (ifnet.capenable & IFCAP_TXCSUM) !== 0 ? { ...csum, gso: "none", gsoSize: 0, hdrLen: 0 } : null;
+    this.#whole = { ...csum, gso: "tcp4", gsoSize: mss, hdrLen: HEADERS };
+    this.#slots = Math.ceil(options.window / this.#segment) + 1;
     this.#blockWords = new Int32Array(options.source?.block.buffer ?? new ArrayBuffer(0));
     this.#sums = new Uint32Array(this.#slots);
     this.#lengths = new Uint32Array(this.#slots);
     const limit = 0xffff_ffff;
     this.#headers = this.#dma.alloc(HEADER_SLOTS * HEADER_SLOT, 4096, limit);
-    this.#payloads = this.#dma.alloc(this.#slots * PAYLOAD_SLOT, 4096, limit);
+    this.#payloads = this.#dma.alloc(this.#slots * this.#slotSize, 4096, limit);
     if (this.#headers < 0 || this.#payloads < 0) throw new Error("no DMA memory for the stream's buffers");
     this.#template();
-    options.ifnet.onReceive = (address, length, more) => this.#receive(address, length, more);
+    options.ifnet.onReceive = (address, length, more, offload) => this.#receive(address, length, more, offload);
   }
 
   [Symbol.dispose](): void {
     this.#o.ifnet.onReceive = null;
     this.#dma.free(this.#headers, HEADER_SLOTS * HEADER_SLOT);
-    this.#dma.free(this.#payloads, this.#slots * PAYLOAD_SLOT);
+    this.#dma.free(this.#payloads, this.#slots * this.#slotSize);
   }
 
   /** Bytes of the stream that the peer has acknowledged. */
@@ -171,13 +205,14 @@ export class StreamEnd {
 
   /** Sends what the window allows. @returns whether anything was queued */
   pump(): boolean {
-    const { mss, window, ifnet, source } = this.#o;
+    const { window, ifnet, source } = this.#o;
+    const segment = this.#segment;
     if (!this.connected || this.#finSent || source === undefined) return false;
     let queued = false;
     while (this.#next < this.#size) {
-      const length = Math.min(mss, this.#size - this.#next);
+      const length = Math.min(segment, this.#size - this.#next);
       if (this.#next + length - this.#una > window) break;
-      const slot = Math.floor(this.#next / mss) % this.#slots;
+      const slot = Math.floor(this.#next / segment) % this.#slots;
       if (this.#next === this.#made) this.#make(source, slot, length);
       const last = this.#next + length === this.#size;
       if (!this.#sendSegment(this.#next, slot, this.#lengths[slot]!, last ? ACK | PSH : ACK)) break;
@@ -228,10 +263,12 @@ export class StreamEnd {
   /** Takes the application's next segment into a payload slot. */
   #make(source: SegmentSource, slot: number, length: number): void {
     const at = source.next(length);
-    this.#dma.copyIn(this.#payloads + slot * PAYLOAD_SLOT, source.block, at, length);
-    let sum = swapFolded(sumHalves(this.#blockWords, at >>> 2, length >>> 2));
-    for (let i = length & ~3; i < length; i++) sum += source.block[at + i]! << ((i & 1) === 0 ? 8 : 0);
-    this.#sums[slot] = sum;
+    this.#dma.copyIn(this.#payloads + slot * this.#slotSize, source.block, at, length);
+    if (this.#plain === null) {
+      let sum = swapFolded(sumHalves(this.#blockWords, at >>> 2, length >>> 2));
+      for (let i = length & ~3; i < length; i++) sum += source.block[at + i]! << ((i & 1) === 0 ? 8 : 0);
+      this.#sums[slot] = sum;
+    }
     this.#lengths[slot] = length;
     this.#made += length;
   }
@@ -250,9 +287,14 @@ export class StreamEnd {
     h.setUint16(48, Math.min(this.#o.window, 65535));
     h.setUint16(50, 0);
     const pseudo = this.#sumHeader(26, 4) + TCP + TCP_HDR_LEN + length;
-    const payloadSum = length === 0 ? 0 : this.#sums[slot]!;
-    h.setUint16(50, complement(pseudo + this.#sumHeader(34, 10) + payloadSum));
-    if (!this.#sendFrame(this.#payloads + slot * PAYLOAD_SLOT, length)) return false;
+    const plain = this.#plain;
+    if (plain !== null) h.setUint16(50, fold(pseudo));
+    else {
+      const payloadSum = length === 0 ? 0 : this.#sums[slot]!;
+      h.setUint16(50, complement(pseudo + this.#sumHeader(34, 10) + payloadSum));
+    }
+    const offload = length > this.#o.mss ? this.#whole : plain;
+    if (!this.#sendFrame(this.#payloads + slot * this.#slotSize, length, offload)) return false;
     this.#ident = (this.#ident + 1) & 0xffff;
     return true;
   }
@@ -265,7 +307,7 @@ export class StreamEnd {
   }
 
   /** Queues the header template and a payload; frames that would be too short are padded by the header slot's zeros. */
-  #sendFrame(payload: number, length: number): boolean {
+  #sendFrame(payload: number, length: number, offload: TxOffload | null): boolean {
     const at = this.#headers + this.#nextHeader * HEADER_SLOT;
     this.#dma.copyIn(at, this.#header, 0, HEADERS);
     const frame = this.#frame;
@@ -274,7 +316,7 @@ export class StreamEnd {
     frame.paddr[1] = payload;
     frame.len[1] = length;
     frame.count = length === 0 ? 1 : 2;
-    if (!this.#o.ifnet.transmit(frame)) return false;
+    if (!this.#o.ifnet.transmit(frame, offload)) return false;
     this.#nextHeader = (this.#nextHeader + 1) % HEADER_SLOTS;
     return true;
   }
@@ -285,13 +327,14 @@ export class StreamEnd {
 
   // ---------------------------------------------------------------------------------------------- receiving
 
-  #receive(address: number, length: number, more: FrameSegments | null): void {
+  #receive(address: number, length: number, more: FrameSegments | null, offload: RxOffload | undefined): void {
     if (length < 42) return;
     const head = Math.min(length, HEADERS);
     this.#dma.copyOut(address, this.#in, 0, head);
     const type = this.#inView.getUint16(12);
     if (type === ETHERTYPE_ARP) this.#receiveArp();
-    else if (type === ETHERTYPE_IP && head === HEADERS && this.#forUs()) this.#receiveSegment(address, length, more);
+    else if (type === ETHERTYPE_IP && head === HEADERS && this.#forUs())
+      this.#receiveSegment(address, length, more, offload !== undefined && offload.csum !== "none");
   }
 
   #forUs(): boolean {
@@ -301,7 +344,8 @@ export class StreamEnd {
     return true;
   }
 
-  #receiveSegment(address: number, length: number, more: FrameSegments | null): void {
+  /** @param trusted the card says that the checksum is right, or that the segment was never on a wire */
+  #receiveSegment(address: number, length: number, more: FrameSegments | null, trusted: boolean): void {
     const v = this.#inView;
     const payload = v.getUint16(16) - IP_HDR_LEN - TCP_HDR_LEN;
     const flags = v.getUint8(47);
@@ -309,7 +353,7 @@ export class StreamEnd {
       this.damaged++;
       return;
     }
-    if (!this.#copyPayload(address, length, more, payload) || !this.#checksumGood(payload)) {
+    if (!this.#copyPayload(address, length, more, payload) || !(trusted || this.#checksumGood(payload))) {
       this.damaged++;
       return;
     }
@@ -414,7 +458,7 @@ export class StreamEnd {
     this.#header.set(this.#o.local.ip, 28);
     if (operation === 2) this.#header.set(to, 32);
     this.#header.set(this.#o.peer.ip, 38);
-    this.#sendFrame(0, 0);
+    this.#sendFrame(0, 0, null);
     this.#header.set(saved);
   }
 

@@ -29,7 +29,9 @@ export class TransferError extends Error {
 
 /**
  * Sends a source's bytes from one station to another and hashes what arrives.
+ * @param source of segments of `segmentSize`
  * @param progress told the acknowledged bytes after each round
+ * @param offload both ends leave to their interfaces what those can do
  * @throws TransferError when nothing moves any more
  */
 export const transfer = (
@@ -39,6 +41,7 @@ export const transfer = (
   sink: ByteSink,
   advance: (ns: number) => void,
   progress: (bytes: number) => void,
+  offload = false,
 ): TransferResult => {
   const sender = new StreamEnd({
     bus: from.bus,
@@ -47,6 +50,7 @@ export const transfer = (
     peer: to.address,
     mss: MSS,
     window: WINDOW,
+    offload,
     source,
   });
   const receiver = new StreamEnd({
@@ -56,6 +60,7 @@ export const transfer = (
     peer: from.address,
     mss: MSS,
     window: WINDOW,
+    offload,
     write: (bytes) => sink.write(bytes),
   });
   const started = performance.now();
