@@ -36,6 +36,8 @@ for (const args of [
   ["lab", "--file", "/nonexistent"],
   ["lab", "--seed", "-1"],
   ["lab", "--frob"],
+  ["lab", "--matrix", "foo"],
+  ["lab", "--matrix", "virtio", "--nic", "re"],
   ["lspci", "--card", "foo"],
   ["frob"],
 ])
@@ -72,6 +74,35 @@ test("the same seed gives the same run, but for the time it took", () => {
     return rows.map(({ seconds, mbPerSecond, ...row }) => row);
   };
   assert.equal(run(), run());
+});
+
+test("the matrix moves every byte in every combination, and offloads leave a twentieth of the frames", () => {
+  const { status, stdout } = barwire("lab", "--matrix", "virtio", "--size", "1MB", "--json");
+  assert.is(status, 0);
+  const { rows, leastFall } = JSON.parse(stdout) as {
+    leastFall: number;
+    rows: {
+      modern: boolean;
+      packed: boolean;
+      offloads: boolean;
+      peerOffloads: boolean;
+      equal: boolean;
+      notApplicable: string | null;
+      frames: number;
+      exits: number;
+    }[];
+  };
+  assert.is(rows.length, 64 + 4);
+  const combined = rows.filter(({ notApplicable }) => notApplicable === null);
+  assert.ok(rows.filter(({ modern, packed }) => packed && !modern).every((row) => row.notApplicable !== null));
+  assert.is(combined.filter(({ packed, peerOffloads, offloads }) => !packed && peerOffloads === offloads).length, 32);
+  assert.is(combined.filter(({ peerOffloads, offloads }) => peerOffloads !== offloads).length, 4);
+  // With 1460 bytes to a segment a megabyte takes 719 of them, and an acknowledgement for every second one.
+  for (const row of combined) {
+    assert.ok(row.equal && row.exits > 0);
+    if (!row.offloads) assert.ok(row.frames >= 719 * 1.5);
+  }
+  assert.ok(leastFall >= 20);
 });
 
 test.run();

@@ -6,6 +6,7 @@ import { parse, parseSize, parseUint32, UsageError } from "../args.js";
 import { diskLab } from "../disk.js";
 import { pciListings } from "../lspci.js";
 import { NICS, type NicName, nicName } from "../registry.js";
+import { matrixLab } from "./matrix.js";
 import { PcapFile } from "./pcap-file.js";
 import { Progress } from "./progress.js";
 import { ifconfigText, table } from "./report.js";
@@ -23,11 +24,14 @@ and sends a stream through each card in each direction, as the scp of 2011 did; 
   --file PATH    send this file; with --size, its first SIZE bytes
   --seed N       of the generator that makes the bytes, 0 … 4294967295; default 2011
   --pcap PATH    record all frames, as pcapng
+  --matrix NAME  nothing of the above but --size and --seed: every combination of the features of a card; virtio;
+                 default 16MB
   --disk PATH    nothing of the above: read this file as a virtio disk, block by block, and print its SHA-256
   --json         print data
   --help         print this`;
 
 const DEFAULT_SIZE = "200MB";
+const MATRIX_SIZE = "16MB";
 const DEFAULT_SEED = 2011;
 /** bytes; below this a transfer is too short for its MB/s to mean much in any case */
 const WARM_UP = 16 * 2 ** 20;
@@ -36,6 +40,12 @@ const DIRECTIONS = ["out", "in"] as const;
 /** `--disk` and how to print. */
 interface DiskOptions {
   readonly disk: string;
+  readonly json: boolean;
+}
+
+/** `--matrix` and what goes with it. */
+interface MatrixOptions {
+  readonly matrix: Job;
   readonly json: boolean;
 }
 
@@ -61,7 +71,7 @@ const fileSize = (path: string): number => {
   }
 };
 
-const options = (args: string[]): Options | DiskOptions | "help" => {
+const options = (args: string[]): Options | DiskOptions | MatrixOptions | "help" => {
   const { values } = parse({
     args,
     options: {
@@ -71,15 +81,26 @@ const options = (args: string[]): Options | DiskOptions | "help" => {
       seed: { type: "string" },
       pcap: { type: "string" },
       disk: { type: "string" },
+      matrix: { type: "string" },
       json: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
   });
   if (values.help === true) return "help";
   if (values.disk !== undefined) {
-    const other = (["nic", "size", "file", "seed", "pcap"] as const).find((name) => values[name] !== undefined);
+    const other = (["nic", "size", "file", "seed", "pcap", "matrix"] as const).find(
+      (name) => values[name] !== undefined,
+    );
     if (other !== undefined) throw new UsageError(`--disk moves no frames: --${other} means nothing with it`);
     return { disk: values.disk, json: values.json === true };
+  }
+  if (values.matrix !== undefined) {
+    if (values.matrix !== "virtio") throw new UsageError(`no matrix "${values.matrix}"; there is virtio`);
+    const other = (["nic", "file", "pcap"] as const).find((name) => values[name] !== undefined);
+    if (other !== undefined)
+      throw new UsageError(`--matrix chooses the cards itself: --${other} means nothing with it`);
+    const seed = values.seed === undefined ? DEFAULT_SEED : parseUint32("seed", values.seed);
+    return { matrix: { size: parseSize(values.size ?? MATRIX_SIZE), seed }, json: values.json === true };
   }
   const nics = values.nic === undefined ? (Object.keys(NICS) as NicName[]) : [...new Set(values.nic.map(nicName))];
   const seed = values.seed === undefined ? DEFAULT_SEED : parseUint32("seed", values.seed);
@@ -143,6 +164,7 @@ export const lab = (args: string[]): number => {
     return 0;
   }
   if ("disk" in chosen) return diskLab(chosen.disk, chosen.json);
+  if ("matrix" in chosen) return matrixLab(chosen.matrix, chosen.json);
   const { nics, job, json } = chosen;
   const clock = new VirtualClock();
   const pcap = chosen.pcap === undefined ? null : new PcapFile(chosen.pcap, clock);

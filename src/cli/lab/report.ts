@@ -15,11 +15,11 @@ const COLUMNS: readonly (readonly [title: string, cell: (row: Row) => string])[]
   ["copied/frame", (r) => r.copiedBytesPerFrame.toFixed(1)],
 ];
 
-/** The closing table: a line for each row, columns wide enough for what is in them; words left, numbers right. */
-export const table = (rows: readonly Row[]): string => {
-  const cells = [COLUMNS.map(([title]) => title), ...rows.map((row) => COLUMNS.map(([, cell]) => cell(row)))];
-  const widths = COLUMNS.map((_, i) => Math.max(...cells.map((line) => line[i]!.length)));
-  const isNumber = COLUMNS.map((_, i) => cells.slice(1).every((line) => /^[\d.]+$/.test(line[i]!)));
+/** Lines of a table, columns as wide as what is in them; words left, numbers right. @param cells the titles first */
+export const columns = (cells: readonly (readonly string[])[]): string => {
+  const titles = cells[0]!;
+  const widths = titles.map((_, i) => Math.max(...cells.map((line) => line[i]!.length)));
+  const isNumber = titles.map((_, i) => cells.slice(1).every((line) => /^([\d.]+|n\/a)$/.test(line[i]!)));
   return cells
     .map((line) =>
       line
@@ -29,6 +29,10 @@ export const table = (rows: readonly Row[]): string => {
     )
     .join("\n");
 };
+
+/** The closing table: a line for each row. */
+export const table = (rows: readonly Row[]): string =>
+  columns([COLUMNS.map(([title]) => title), ...rows.map((row) => COLUMNS.map(([, cell]) => cell(row)))]);
 
 /** `ifconfig` of one interface, in the format of 2011. @param index interface index, which is the link-local scope */
 export const ifconfigText = ({ ifnet, address }: Station, index: number): string =>

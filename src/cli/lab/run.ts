@@ -1,5 +1,6 @@
 import type { NicCounters } from "../../contract/index.js";
 import { ByteSink, ByteSource } from "./source.js";
+import { segmentSize } from "./tcp.js";
 import { MSS, transfer } from "./transfer.js";
 import type { LabCard, World } from "./world.js";
 
@@ -30,6 +31,8 @@ export interface Job {
   readonly size: number;
   readonly seed: number;
   readonly file?: string;
+  /** checksums and segmentation are left to the cards; default false, as in 2011 */
+  readonly offload?: boolean;
 }
 
 interface Sample {
@@ -44,17 +47,19 @@ const sample = ({ nic }: LabCard): Sample => {
 
 /** Moves the job's bytes through one card in one direction. @throws TransferError */
 export const runTransfer = (
-  world: World,
+  world: Pick<World, "advance">,
   card: LabCard,
   direction: Direction,
   job: Job,
   progress: (bytes: number) => void,
 ): Row => {
   const [from, to] = direction === "out" ? [card.station, card.peer] : [card.peer, card.station];
-  const source = new ByteSource(job.size, MSS, job.file === undefined ? { seed: job.seed } : { file: job.file });
+  const { offload = false } = job;
+  const segment = segmentSize(from.ifnet, MSS, offload);
+  const source = new ByteSource(job.size, segment, job.file === undefined ? { seed: job.seed } : { file: job.file });
   const before = sample(card);
   try {
-    const result = transfer(from, to, source, new ByteSink(), (ns) => world.advance(ns), progress);
+    const result = transfer(from, to, source, new ByteSink(), (ns) => world.advance(ns), progress, offload);
     const after = sample(card);
     const delta = (key: keyof NicCounters) => after.counters[key] - before.counters[key];
     const frames = delta("txFrames") + delta("rxFrames");

@@ -1,6 +1,6 @@
 import { parseMac } from "../../bytes/index.js";
 import type { Diagnostic, GuestBus, Nic } from "../../contract/index.js";
-import { type Ifnet, Newbus, registerDrivers } from "../../guest/index.js";
+import { type DriverOptions, type Ifnet, Newbus, registerDrivers } from "../../guest/index.js";
 import { Machine, VirtualClock } from "../../machine/index.js";
 import { connect } from "../../net/index.js";
 import { NICS, type NicName } from "../registry.js";
@@ -47,12 +47,12 @@ export interface ProbedMachine {
 }
 
 /** Assigns resources to what is plugged, registers the drivers and scans. */
-export const probeMachine = (machine: Machine): ProbedMachine => {
+export const probeMachine = (machine: Machine, options: DriverOptions = {}): ProbedMachine => {
   machine.assignResources();
   const bus = machine.guestBus();
   const lines: string[] = [];
   const newbus = new Newbus(bus, { log: (line) => lines.push(line) });
-  registerDrivers(newbus);
+  registerDrivers(newbus, options);
   newbus.scan();
   return { machine, bus: newbus.machine, newbus, lines }; // polled there, scheduled handlers have their turn, too
 };
@@ -123,7 +123,8 @@ export class World {
 
 const isActive = ({ ifnet }: Station): boolean => ifnet.media().status === "active";
 
-const station = ({ bus, newbus }: ProbedMachine, name: string, ip: readonly number[]): Station => {
+/** The interface of a machine by its name. @throws Error when no driver attached there */
+export const station = ({ bus, newbus }: ProbedMachine, name: string, ip: readonly number[]): Station => {
   const ifnet = newbus.softc<{ readonly ifnet: Ifnet }>(name)?.ifnet;
   if (ifnet === undefined) throw new Error(`no driver attached ${name}`);
   return { bus, ifnet, address: { mac: parseMac(ifnet.lladdr), ip: Uint8Array.from(ip), port: PORT } };
