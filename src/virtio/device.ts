@@ -10,8 +10,10 @@ import {
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_IN_ORDER,
   VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_NOTIFICATION_DATA,
   VIRTIO_F_NOTIFY_ON_EMPTY,
   VIRTIO_F_RING_PACKED,
+  VIRTIO_F_RING_RESET,
   VIRTIO_F_VERSION_1,
   VIRTIO_MSI_NO_VECTOR,
   VIRTIO_PCI_ISR_CONFIG,
@@ -100,6 +102,9 @@ export type Personality = "legacy" | "transitional" | "modern";
 const RING_FEATURES = FeatureSet.of(VIRTIO_F_INDIRECT_DESC, VIRTIO_F_EVENT_IDX);
 /** What only a legacy driver is shown: it has no meaning, or another one, with VERSION_1. §6.3 */
 const LEGACY_FEATURES = FeatureSet.of(VIRTIO_F_NOTIFY_ON_EMPTY, VIRTIO_F_ANY_LAYOUT);
+
+/** A doorbell that carried no more than a queue's index. */
+export const NO_NOTIFICATION_DATA = -1;
 
 const NEVER: Timer = { deadline: Number.POSITIVE_INFINITY, arm() {}, cancel() {}, [Symbol.dispose]() {} };
 const NO_CLOCK: Clock = { now: () => 0, timer: () => NEVER };
@@ -296,14 +301,28 @@ export class VirtioCore implements VirtioBus, QueueRunner {
     if (queue.broken !== null) this.seams.report(queue.broken, queue.brokenValue);
   }
 
-  /** A doorbell; indices without a queue, disabled queues and spurious ones are ignored. §2.9 */
-  notify(index: number): void {
+  /** A driver that accepted RING_RESET resets one queue; that is done when this returns. §2.6.1 */
+  resetQueue(queue: Virtqueue): void {
+    if (!this.accepted.has(VIRTIO_F_RING_RESET)) this.seams.report("queue-reset-not-negotiated", queue.index);
+    else if (queue.enabled) queue.reset();
+  }
+
+  /**
+   * A doorbell; indices without a queue, disabled queues and spurious ones are ignored. §2.9
+   * @param data the 32 bits that were written, NO_NOTIFICATION_DATA for fewer: index, and where the driver will go on
+   */
+  notify(index: number, data = NO_NOTIFICATION_DATA): void {
     this.doorbells++;
     const queue = index < this.queueCount ? this.queues[index] : undefined;
     if (queue?.enabled !== true) {
       this.seams.report("notify-no-queue", index);
       return;
     }
+    // The ring itself says all of it, too: data that disagree are the driver's mistake, and change nothing.
+    if (this.accepted.has(VIRTIO_F_NOTIFICATION_DATA) && (data & 0xffff) !== index)
+      this.seams.report("notify-data-index", data & 0xffff);
+    else if (this.accepted.has(VIRTIO_F_NOTIFICATION_DATA) && !queue.canGoOnAt(data >>> 16))
+      this.seams.report("notify-data-offset", data >>> 16);
     if (this.#control[index] === true) {
       this.seams.work.runNow(index);
       return;

@@ -151,6 +151,13 @@ export class PackedQueue extends Virtqueue {
     return this.#availableAt(seen);
   }
 
+  canGoOnAt(next: number): boolean {
+    const slot = next & VIRTQ_PACKED_EVENT_OFF_MASK; // laid out as in an event suppression area
+    if (slot >= this.size) return false;
+    const place = next >>> VIRTQ_PACKED_EVENT_WRAP_SHIFT === 1 ? slot : slot + this.size;
+    return this.#distance(this.#avail, place) <= this.size;
+  }
+
   wantsInterrupt(): boolean {
     if (!this.unsignalled) return false;
     this.unsignalled = false;

@@ -4,7 +4,7 @@ import * as assert from "uvu/assert";
 import { ConfigError, StateError } from "../bytes/index.js";
 import type { AccessWidth } from "../contract/index.js";
 import { VirtioPciFunction, type VirtioPciOptions } from "./pci-transport.js";
-import { RawDriver, RawRing, TestHost, ToyDevice } from "./testing.js";
+import { RawDriver, RawPackedRing, RawRing, TestHost, ToyDevice } from "./testing.js";
 
 const NO_VECTOR = 0xffff;
 const WRITE = 2;
@@ -687,6 +687,115 @@ test("VIO-105 queue_reset means nothing without RING_RESET", () => {
 });
 
 // ------------------------------------------------------------------------------------------------ status and reset
+
+/** A modern device that offers what is by option, with queue 0 running. @param hi features 63–32 beside VERSION_1 */
+const withOptions = (hi: number, packed: boolean) => {
+  const options = { packed: true, ringReset: true, notificationData: true, notifConfigData: true } as const;
+  const r = rig({ personality: "modern", ...options });
+  assert.is(r.driver.negotiate(0, 1 | hi | (packed ? 4 : 0)), 0x0b);
+  const q = packed ? new RawPackedRing(r.host, 16, 0x1_0000) : new RawRing(r.host, 16, 0x1_0000);
+  r.driver.queue(0, q);
+  r.driver.driverOk();
+  return { ...r, q };
+};
+const RING_RESET = 0x100; // bit 40
+const NOTIFICATION_DATA = 0x40; // bit 38
+const NOTIF_CONFIG_DATA = 0x80; // bit 39
+
+test("what is offered by option alone is not offered without", () => {
+  const { driver } = rig({ personality: "modern" });
+  driver.write(0x00, 4, 1);
+  assert.is(driver.read(0x04, 4), 1);
+  const all = rig({ personality: "modern", ringReset: true, notificationData: true, notifConfigData: true }).driver;
+  all.write(0x00, 4, 1);
+  assert.is(all.read(0x04, 4), 0x1c1);
+});
+
+test("VIO-102 VIO-103 VIO-104 a queue is reset alone, and starts again with another size elsewhere", () => {
+  for (const packed of [false, true]) {
+    const { host, toy, driver, q } = withOptions(RING_RESET, packed);
+    const other = new RawRing(host, 16, 0x4_0000);
+    driver.queue(1, other);
+    const offer = (ring: RawRing | RawPackedRing, id: number): void => {
+      if (ring instanceof RawPackedRing) ring.offer(id, [BUFFERS, 1, WRITE]);
+      else {
+        ring.describe(id, BUFFERS, 1, WRITE);
+        ring.offer(id);
+      }
+    };
+    offer(q, 0);
+    driver.notify(0);
+    offer(q, 1); // not told of yet
+    const before = host.bytesAt(q.desc, 0x800);
+    driver.write(0x16, 2, 0);
+    driver.write(0x1a, 2, 1);
+    driver.write(0x3a, 2, 1);
+    assert.equal([driver.read(0x3a, 2), driver.read(0x1c, 2)], [0, 0]);
+    assert.equal([driver.read(0x18, 2), driver.read(0x1a, 2), driver.read(0x20, 4)], [16, NO_VECTOR, 0]);
+    driver.notify(0);
+    assert.equal(host.bytesAt(q.desc, 0x800), before);
+    assert.is(toy.seen.length, 1);
+    driver.write(0x16, 2, 1);
+    assert.is(driver.read(0x1c, 2), 1, "the other queue stays");
+    const again = packed ? new RawPackedRing(host, 5, 0x5_0000) : new RawRing(host, 4, 0x5_0000);
+    driver.queue(0, again);
+    assert.is(driver.read(0x18, 2), packed ? 5 : 4);
+    offer(again, 2);
+    driver.notify(0);
+    assert.is(toy.seen.length, 2);
+    if (again instanceof RawPackedRing) assert.equal(again.slot(0), [2, 1, 0x8082]);
+    else assert.equal([again.usedIdx, again.entry(0)], [1, [2, 1]]);
+    assert.is(driver.read(0x14, 1), 0x0f);
+  }
+});
+
+test("a queue that is not enabled is not reset, and only 1 resets", () => {
+  const { driver } = withOptions(RING_RESET, false);
+  driver.write(0x16, 2, 1);
+  driver.write(0x18, 2, 4);
+  driver.write(0x3a, 2, 1);
+  assert.is(driver.read(0x18, 2), 4);
+  driver.write(0x16, 2, 0);
+  driver.write(0x3a, 2, 2);
+  driver.write(0x3a, 2, 0);
+  assert.is(driver.read(0x1c, 2), 1);
+});
+
+test("VIO-070 notification data are index, offset and wrap counter; what disagrees with the ring is told, and served", () => {
+  const bell = (packed: boolean, data: number): string[] => {
+    const { host, toy, driver, q } = withOptions(NOTIFICATION_DATA, packed);
+    if (q instanceof RawPackedRing) q.offer(0, [BUFFERS, 1, WRITE]);
+    else {
+      q.describe(0, BUFFERS, 1, WRITE);
+      q.offer(0);
+    }
+    driver.write(0x3000, 4, data);
+    assert.is(toy.seen.length, 1);
+    return host.reports;
+  };
+  assert.equal(bell(false, 0x0001_0000), []); // the available index, 1
+  assert.equal(bell(false, 0x0001_0001), ["notify-data-index"]);
+  assert.equal(bell(false, 0x0011_0000), ["notify-data-offset"]); // 17 chains in a ring of 16
+  assert.equal(bell(false, 0xffff_0000), ["notify-data-offset"]);
+  assert.equal(bell(true, 0x8001_0000), []); // slot 1 of the first lap
+  assert.equal(bell(true, 0x0000_0000), []); // slot 0 of the second
+  assert.equal(bell(true, 0x0001_0000), ["notify-data-offset"]); // slot 1 of the second
+  assert.equal(bell(true, 0x8010_0000), ["notify-data-offset"]); // no such slot
+  assert.equal(bell(true, 0x8001_0002), ["notify-data-index"]);
+  // Without the feature nobody looks at them.
+  const { host, driver } = withOptions(0, false);
+  driver.write(0x3000, 4, 0xffff_ffff);
+  assert.equal(host.reports, []);
+});
+
+test("VIO-071 with NOTIF_CONFIG_DATA what the queue says is written instead of its index", () => {
+  const { host, toy, driver, q } = withOptions(NOTIF_CONFIG_DATA, true);
+  if (q instanceof RawPackedRing) q.offer(0, [BUFFERS, 1, WRITE]);
+  driver.write(0x16, 2, 0);
+  driver.write(0x3000 + 4 * driver.read(0x1e, 2), 2, driver.read(0x38, 2));
+  assert.is(toy.seen.length, 1);
+  assert.equal(host.reports, []);
+});
 
 test("VIO-095 VIO-096 VIO-097 VIO-100 reset brings everything back, from any state and twice", () => {
   for (const state of [0, 1, 3, 0x0b, 0x0f, 0x8f]) {

@@ -14,7 +14,10 @@ import {
   VIRTIO_CONFIG_S_ACKNOWLEDGE,
   VIRTIO_CONFIG_S_DRIVER,
   VIRTIO_F_IN_ORDER,
+  VIRTIO_F_NOTIF_CONFIG_DATA,
+  VIRTIO_F_NOTIFICATION_DATA,
   VIRTIO_F_RING_PACKED,
+  VIRTIO_F_RING_RESET,
   VIRTIO_MSI_NO_VECTOR,
   VIRTIO_PCI_CAP_BAR,
   VIRTIO_PCI_CAP_CFG_TYPE,
@@ -41,7 +44,7 @@ import {
   VIRTIO_TRANSITIONAL_IDS,
   VIRTQ_MAX_SIZE,
 } from "../spec/virtio.js";
-import { type Personality, VirtioCore, type VirtioDevice } from "./device.js";
+import { NO_NOTIFICATION_DATA, type Personality, VirtioCore, type VirtioDevice } from "./device.js";
 import { FeatureSet } from "./features.js";
 import type { Virtqueue } from "./virtqueue.js";
 
@@ -85,7 +88,23 @@ export interface VirtioPciOptions {
   readonly packed?: boolean;
   /** Offers VIRTIO_F_IN_ORDER to modern drivers; right for device types that use buffers in order, as all here. Default false */
   readonly inOrder?: boolean;
+  /** Offers VIRTIO_F_RING_RESET to modern drivers: queues can be reset one by one. Default false */
+  readonly ringReset?: boolean;
+  /** Offers VIRTIO_F_NOTIFICATION_DATA to modern drivers; what they send is checked and reported. Default false */
+  readonly notificationData?: boolean;
+  /** Offers VIRTIO_F_NOTIF_CONFIG_DATA to modern drivers. Default false */
+  readonly notifConfigData?: boolean;
 }
+
+/** Features that are offered by option, to modern drivers alone. */
+const BY_OPTION = {
+  packed: VIRTIO_F_RING_PACKED,
+  inOrder: VIRTIO_F_IN_ORDER,
+  ringReset: VIRTIO_F_RING_RESET,
+  notificationData: VIRTIO_F_NOTIFICATION_DATA,
+  notifConfigData: VIRTIO_F_NOTIF_CONFIG_DATA,
+} as const;
+const OPTION_NAMES = Object.keys(BY_OPTION) as (keyof typeof BY_OPTION)[];
 
 /**
  * A register block whose values are computed: an access of any width and place becomes reads and writes of registers.
@@ -219,7 +238,7 @@ class CommonConfig extends RegisterWindow {
       case C.queue_device_hi.at:
         return queue === null ? 0 : queue.areaWord("device", 1);
       default:
-        return 0; // queue_reset, admin_queue_index, admin_queue_num: not offered
+        return 0; // queue_reset, which is done at once; admin_queue_index, admin_queue_num: not offered
     }
   }
 
@@ -250,7 +269,7 @@ class CommonConfig extends RegisterWindow {
   }
 
   #setQueue(queue: Virtqueue, at: number, value: number): void {
-    if (queue.enabled && at !== C.queue_msix_vector.at && at !== C.queue_enable.at)
+    if (queue.enabled && at !== C.queue_msix_vector.at && at !== C.queue_enable.at && at !== C.queue_reset.at)
       this.#core.seams.report("queue-changed-while-enabled", at); // and ignored
     switch (at) {
       case C.queue_size.at:
@@ -266,6 +285,9 @@ class CommonConfig extends RegisterWindow {
         if (value !== 1 || queue.enabled) return;
         queue.enable();
         this.#core.queueEnabled(queue);
+        return;
+      case C.queue_reset.at:
+        if (value === 1) this.#core.resetQueue(queue);
         return;
       case C.queue_desc_lo.at:
         queue.setAreaWord("desc", 0, value);
@@ -314,8 +336,8 @@ class ModernBar implements BarHandler {
   }
 
   write(offset: number, width: AccessWidth, value: number): void {
-    // The place says which queue; the value is not looked at, so that no width is a wrong one.
-    if (offset >= NOTIFY_AT) this.#core.notify((offset - NOTIFY_AT) >>> 2);
+    // The place says which queue, so that no width or value is a wrong one; with NOTIFICATION_DATA the value says more.
+    if (offset >= NOTIFY_AT) this.#core.notify((offset - NOTIFY_AT) >>> 2, width === 4 ? value : NO_NOTIFICATION_DATA);
     else if (offset >= DEVICE_AT) writeConfig(this.#core, offset - DEVICE_AT, width, value);
     else if (offset < ISR_AT) this.#common.writeRegisters(offset, width, value);
   }
@@ -549,12 +571,13 @@ class PciTransport implements Model {
       throw new ConfigError("virtio-personality", `${device.name}: device id ${device.id} exists in modern form only`);
     this.#personality = personality;
     this.#vectors = vectors;
-    const offered = FeatureSet.of(
-      ...(options.packed === true ? [VIRTIO_F_RING_PACKED] : []),
-      ...(options.inOrder === true ? [VIRTIO_F_IN_ORDER] : []),
-    );
-    if (personality === "legacy" && !offered.isEmpty)
-      throw new ConfigError("virtio-personality", `${device.name}: packed, inOrder: only modern drivers can see them`);
+    const chosen = OPTION_NAMES.filter((name) => options[name] === true);
+    if (personality === "legacy" && chosen.length > 0)
+      throw new ConfigError(
+        "virtio-personality",
+        `${device.name}: ${chosen.join(", ")}: only modern drivers can see that`,
+      );
+    const offered = FeatureSet.of(...chosen.map((name) => BY_OPTION[name]));
     const core = new VirtioCore(device, personality, offered);
     this.core = core;
 

@@ -135,6 +135,10 @@ export class SplitQueue extends Virtqueue {
     return this.#avail.get16(VIRTQ_AVAIL_IDX) !== seen;
   }
 
+  canGoOnAt(next: number): boolean {
+    return ((next - this.#lastAvail) & 0xffff) <= this.size;
+  }
+
   wantsInterrupt(): boolean {
     if (!this.unsignalled) return false;
     this.unsignalled = false;

@@ -169,6 +169,12 @@ export abstract class Virtqueue {
    */
   abstract rearm(left?: number): boolean;
 
+  /**
+   * Whether a driver may go on there when it next makes something available.
+   * @param next the upper 16 bits of notification data: an index, or a slot and its wrap counter. §2.9
+   */
+  abstract canGoOnAt(next: number): boolean;
+
   /** Closes a batch: whether the driver wants a used buffer notification for what was published in it. §2.7.7, §2.8.10 */
   abstract wantsInterrupt(): boolean;
 
