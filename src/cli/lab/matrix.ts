@@ -83,19 +83,20 @@ const driverOptions = (c: Combination): DriverOptions => ({
   },
 });
 
-/** A machine with one card whose driver accepts the combination; null where card or driver cannot. */
+/** A machine with one card whose driver accepts just the combination. @throws Error when it does not */
 const build = (
   c: Combination,
   clock: VirtualClock,
   card: VirtioNetFunction,
   ip: readonly number[],
   report: (diagnostic: Diagnostic) => void,
-): Station | null => {
+): Station => {
   const machine = new Machine({ ram: RAM, clock, strictness: "strict", report });
   machine.plug("00:04.0", card);
   const probed = probeMachine(machine, driverOptions(c));
   const transport = probed.newbus.softc<VirtioPci>("virtio_pci0");
-  if (transport === undefined || bitsOf(c).some(([bit, wanted]) => transport.withFeature(bit) !== wanted)) return null;
+  const wrong = bitsOf(c).find(([bit, wanted]) => transport.withFeature(bit) !== wanted);
+  if (wrong !== undefined) throw new Error(`card and driver negotiated feature ${wrong[0]} as ${!wrong[1]}`);
   const side = station(probed, "vtnet0", ip);
   side.ifnet.up();
   return side;
@@ -107,14 +108,13 @@ const measure = (c: Combination, peerOffloads: boolean, job: Job): MatrixRow => 
   const clock = new VirtualClock();
   const diagnostics: Diagnostic[] = [];
   const personality = c.modern ? "modern" : "legacy";
-  const nic = virtioNet({ mac: SEED.vtnet.mac, personality });
-  const far = virtioNet({ mac: "52:54:00:00:00:02", personality });
+  const nic = virtioNet({ mac: SEED.vtnet.mac, personality, packed: c.packed });
+  const far = virtioNet({ mac: "52:54:00:00:00:02", personality, packed: c.packed });
   connect(nic.net, far.net);
   const report = (diagnostic: Diagnostic): number => diagnostics.push(diagnostic);
   const [a, b, d] = SEED.vtnet.ip as readonly [number, number, number, number];
   const own = build(c, clock, nic, SEED.vtnet.ip, report);
   const peer = build({ ...c, offloads: peerOffloads }, clock, far, [a, b, d, 1], report);
-  if (own === null || peer === null) return none("not what the card and its driver can agree on");
   for (const { bus } of [own, peer]) bus.poll();
   const card = { name: "vtnet", nic, station: own, peer } as const;
   const world = { advance: (ns: number): void => clock.advance(ns) };
