@@ -27,6 +27,7 @@ export {
   IFCAP_TXCSUM_IPV6,
   IFCAP_VLAN_MTU,
 } from "./ifnet.js";
+export { PackedVirtqueue } from "./packed-virtqueue.js";
 export { type Re, type ReOptions, type ReTally, re, reDriver } from "./re.js";
 export {
   featuresAnd,
@@ -48,7 +49,15 @@ export {
   virtioPci,
   virtioPciDriver,
 } from "./virtio-pci.js";
-export { EMSGSIZE, ENOSPC, type Postpone, Virtqueue, type VirtqueueOptions, VQ_OK } from "./virtqueue.js";
+export {
+  EMSGSIZE,
+  ENOSPC,
+  type Postpone,
+  SplitVirtqueue,
+  Virtqueue,
+  type VirtqueueOptions,
+  VQ_OK,
+} from "./virtqueue.js";
 export {
   type Bio,
   type Disk,
