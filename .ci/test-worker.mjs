@@ -5,6 +5,9 @@ import { pathToFileURL } from "node:url";
 
 globalThis.UVU_DEFER = 1; // suites wait in UVU_QUEUE until we run them
 const { test } = await import("uvu");
+// Properties draw the same cases in every run; SEED=n draws others, and a file run by itself draws its own.
+const fc = await import("fast-check");
+fc.configureGlobal({ ...fc.readConfigureGlobal(), seed: Number(process.env.SEED ?? 2011) });
 let result = fresh();
 
 const fail = (message) => {
