@@ -1,3 +1,4 @@
+import { ETHER_ADDR_LEN, ETHER_HDR_LEN, formatMac } from "../../bytes/index.js";
 import {
   BusError,
   type FrameSegments,
@@ -14,11 +15,11 @@ import {
   type TxOffload,
 } from "../types.js";
 
+export { ETHER_ADDR_LEN, ETHER_HDR_LEN, formatMac };
+
 /** What Ethernet drivers share: ether_ifattach(9), the administrator's wishes, counters. Nothing about a chip. */
 
 /** bytes */
-export const ETHER_ADDR_LEN = 6;
-export const ETHER_HDR_LEN = 14;
 export const ETHER_CRC_LEN = 4;
 export const ETHER_VLAN_ENCAP_LEN = 4;
 /** payload bytes without jumbo frames */
@@ -80,10 +81,6 @@ export const etherCrc32Be = (address: Uint8Array): number => {
     }
   return crc >>> 0;
 };
-
-/** `52:54:00:12:34:56` */
-export const formatMac = (mac: Uint8Array): string =>
-  Array.from(mac, (byte) => byte.toString(16).padStart(2, "0")).join(":");
 
 /**
  * The part of an Ethernet interface that no chip sees. A driver's class gives `start` and `stop`, the filter and the two hot
