@@ -369,15 +369,20 @@ test("VIO-224 the device's event is written offset first, flags last, and follow
   ]);
 });
 
-test("without EVENT_IDX notifications are off while the device works, and on when it is through", () => {
-  const { toy, driver, q } = rig();
-  const flags: number[] = [];
-  toy.onChain = () => flags.push(q.deviceEvent[2]);
-  q.offer(0, [BUFFERS, 1, 0]);
-  q.offer(1, [BUFFERS, 1, 0]);
-  driver.notify(0);
-  assert.equal(flags, [1, 1]);
-  assert.is(q.deviceEvent[2], 0);
+test("VIO-222 notifications are off while the device works, and on when it is through, with and without EVENT_IDX", () => {
+  for (const [features, on] of [
+    [0, 0],
+    [EVENT_IDX, 2],
+  ] as const) {
+    const { toy, driver, q } = rig({ features });
+    const flags: number[] = [];
+    toy.onChain = () => flags.push(q.deviceEvent[2]);
+    q.offer(0, [BUFFERS, 1, 0]);
+    q.offer(1, [BUFFERS, 1, 0]);
+    driver.notify(0);
+    assert.equal(flags, [1, 1]);
+    assert.is(q.deviceEvent[2], on);
+  }
 });
 
 test("a list made available between draining and re-arming is served without a notification", () => {

@@ -128,7 +128,8 @@ export class PackedQueue extends Virtqueue {
   }
 
   suppress(): void {
-    if (this.eventIdx || this.#deviceFlags === VIRTQ_PACKED_EVENT_FLAG_DISABLE) return;
+    // With EVENT_IDX, too, as QEMU does it: a ring that is new asks for every notification, and a passed event comes round again.
+    if (this.#deviceFlags === VIRTQ_PACKED_EVENT_FLAG_DISABLE) return;
     this.#setDeviceFlags(VIRTQ_PACKED_EVENT_FLAG_DISABLE);
   }
 

@@ -159,7 +159,7 @@ export abstract class Virtqueue {
   /** Shows the driver everything pushed, all at once: entries first, then what makes them visible. §2.7.8.2, §2.8.9 */
   abstract publish(): void;
 
-  /** Asks the driver not to notify; with EVENT_IDX the event that was passed does that by itself. §2.7.10, §2.8.10 */
+  /** Asks the driver not to notify; in a split ring with EVENT_IDX the event that was passed does that by itself. §2.7.10, §2.8.10 */
   abstract suppress(): void;
 
   /**
