@@ -8,7 +8,7 @@ import { defineRegisters } from "../regs/index.js";
 export const VIRTIO_NET_RECEIVEQ = 0;
 /** transmitq1 */
 export const VIRTIO_NET_TRANSMITQ = 1;
-/** controlq while there is one pair of queues */
+/** controlq while there is one pair of queues; with MQ or RSS accepted it is behind `max_virtqueue_pairs` of them */
 export const VIRTIO_NET_CONTROLQ = 2;
 
 // ------------------------------------------------------------------------------------------------ feature bits, §5.1.3
@@ -110,6 +110,22 @@ export const VIRTIO_NET_S_ANNOUNCE = 2;
 export const VIRTIO_NET_MIN_MTU = 68;
 export const VIRTIO_NET_MAX_MTU = 65535;
 
+/** Least value of `rss_max_key_size`, and the largest that Linux takes. §5.1.4.1 */
+export const VIRTIO_NET_RSS_MAX_KEY_SIZE = 40;
+/** Least value of `rss_max_indirection_table_length`. §5.1.4.1 */
+export const VIRTIO_NET_RSS_MAX_TABLE_LEN = 128;
+
+// supported_hash_types, hash_types; the hash report of a type is the number of its bit and 1. §5.1.6.4.3.1
+export const VIRTIO_NET_HASH_TYPE_IPv4 = 1 << 0;
+export const VIRTIO_NET_HASH_TYPE_TCPv4 = 1 << 1;
+export const VIRTIO_NET_HASH_TYPE_UDPv4 = 1 << 2;
+export const VIRTIO_NET_HASH_TYPE_IPv6 = 1 << 3;
+export const VIRTIO_NET_HASH_TYPE_TCPv6 = 1 << 4;
+export const VIRTIO_NET_HASH_TYPE_UDPv6 = 1 << 5;
+export const VIRTIO_NET_HASH_TYPE_IP_EX = 1 << 6;
+export const VIRTIO_NET_HASH_TYPE_TCP_EX = 1 << 7;
+export const VIRTIO_NET_HASH_TYPE_UDP_EX = 1 << 8;
+
 // ------------------------------------------------------------------------------------------------ packet header, §5.1.6
 
 // struct virtio_net_hdr: offsets
@@ -120,6 +136,8 @@ export const VIRTIO_NET_HDR_GSO_SIZE = 4;
 export const VIRTIO_NET_HDR_CSUM_START = 6;
 export const VIRTIO_NET_HDR_CSUM_OFFSET = 8;
 export const VIRTIO_NET_HDR_NUM_BUFFERS = 10;
+export const VIRTIO_NET_HDR_HASH_VALUE = 12;
+export const VIRTIO_NET_HDR_HASH_REPORT = 16;
 /** bytes of the header for legacy drivers without MRG_RXBUF: it ends before num_buffers */
 export const VIRTIO_NET_HDR_SIZE_LEGACY = 10;
 /** bytes with MRG_RXBUF or VERSION_1 */
@@ -131,6 +149,17 @@ export const VIRTIO_NET_HDR_SIZE_HASH = 20;
 export const VIRTIO_NET_HDR_F_NEEDS_CSUM = 1;
 export const VIRTIO_NET_HDR_F_DATA_VALID = 2;
 export const VIRTIO_NET_HDR_F_RSC_INFO = 4;
+// hash_report. §5.1.6.4.4
+export const VIRTIO_NET_HASH_REPORT_NONE = 0;
+export const VIRTIO_NET_HASH_REPORT_IPv4 = 1;
+export const VIRTIO_NET_HASH_REPORT_TCPv4 = 2;
+export const VIRTIO_NET_HASH_REPORT_UDPv4 = 3;
+export const VIRTIO_NET_HASH_REPORT_IPv6 = 4;
+export const VIRTIO_NET_HASH_REPORT_TCPv6 = 5;
+export const VIRTIO_NET_HASH_REPORT_UDPv6 = 6;
+export const VIRTIO_NET_HASH_REPORT_IPv6_EX = 7;
+export const VIRTIO_NET_HASH_REPORT_TCPv6_EX = 8;
+export const VIRTIO_NET_HASH_REPORT_UDPv6_EX = 9;
 // gso_type
 export const VIRTIO_NET_HDR_GSO_NONE = 0;
 export const VIRTIO_NET_HDR_GSO_TCPV4 = 1;

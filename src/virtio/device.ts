@@ -74,6 +74,8 @@ export interface VirtioDevice extends QueueRunner {
   readonly queues: readonly QueueDeclaration[];
   /** How many of `queues` exist with these features accepted. */
   queueCount(accepted: FeatureSet): number;
+  /** Where the control queue stands with these features accepted, if that depends on them; then no `control` counts. */
+  controlQueue?(accepted: FeatureSet): number;
   /** bytes of device configuration */
   readonly configLength: number;
   /** names of its registers, for traces */
@@ -86,6 +88,8 @@ export interface VirtioDevice extends QueueRunner {
   disconnect(): void;
   featuresAccepted(accepted: FeatureSet): void;
   driverOk(): void;
+  /** The driver reset one queue, which is disabled now. §2.6.1 */
+  queueReset?(queue: number): void;
   /** The queue can be worked (`begin` was called); see the contract's QueueRunner. */
   runQueue(queue: number, budget: number): number;
   /** Back to the state after power-on; negotiated features are gone already. */
@@ -128,7 +132,6 @@ export class VirtioCore implements VirtioBus, QueueRunner {
   readonly device: VirtioDevice;
   readonly #split: readonly SplitQueue[];
   readonly #packed: readonly PackedQueue[]; // none where RING_PACKED is not offered
-  readonly #control: readonly boolean[];
   readonly #legacyOffer: FeatureSet;
   readonly #modernOffer: FeatureSet;
   readonly #offered: FeatureSet; // by either interface
@@ -155,6 +158,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
   #isr = 0;
   #generation = 0;
   #configDirty = false;
+  readonly #control: Uint8Array; // per queue: 1 is a control queue, with the features as they are
   readonly #running: Uint8Array; // per queue: inside runQueue
   readonly #again: Uint8Array; // per queue: asked for from inside
 
@@ -170,7 +174,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
     const packed = options.has(VIRTIO_F_RING_PACKED);
     this.#packed = packed ? device.queues.map(({ size }, index) => new PackedQueue(index, size)) : [];
     this.queues = this.#split;
-    this.#control = device.queues.map(({ control }) => control ?? false);
+    this.#control = new Uint8Array(device.queues.length);
     const offer = device.features.or(RING_FEATURES);
     this.#legacyOffer = personality === "modern" ? FeatureSet.NONE : offer.or(LEGACY_FEATURES);
     this.#modernOffer =
@@ -181,6 +185,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
     this.#version1Needed = personality === "modern";
     this.#running = new Uint8Array(device.queues.length);
     this.#again = new Uint8Array(device.queues.length);
+    this.#findControl();
   }
 
   connect(seams: FunctionSeams): void {
@@ -304,7 +309,10 @@ export class VirtioCore implements VirtioBus, QueueRunner {
   /** A driver that accepted RING_RESET resets one queue; that is done when this returns. §2.6.1 */
   resetQueue(queue: Virtqueue): void {
     if (!this.accepted.has(VIRTIO_F_RING_RESET)) this.seams.report("queue-reset-not-negotiated", queue.index);
-    else if (queue.enabled) queue.reset();
+    else if (queue.enabled) {
+      queue.reset();
+      this.device.queueReset?.(queue.index);
+    }
   }
 
   /**
@@ -323,7 +331,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
       this.seams.report("notify-data-index", data & 0xffff);
     else if (this.accepted.has(VIRTIO_F_NOTIFICATION_DATA) && !queue.canGoOnAt(data >>> 16))
       this.seams.report("notify-data-offset", data >>> 16);
-    if (this.#control[index] === true) {
+    if (this.#control[index] === 1) {
       this.seams.work.runNow(index);
       return;
     }
@@ -408,7 +416,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
     try {
       do {
         this.#again[index] = 0;
-        if (this.#failed || !(this.running || this.#control[index] === true) || !queue.begin()) break;
+        if (this.#failed || !(this.running || this.#control[index] === 1) || !queue.begin()) break;
         used += this.device.runQueue(index, budget - used);
       } while (this.#again[index] === 1 && used < budget);
     } finally {
@@ -516,7 +524,15 @@ export class VirtioCore implements VirtioBus, QueueRunner {
     return this.#packed.length > 0 && accepted.has(VIRTIO_F_RING_PACKED) ? this.#packed : this.#split;
   }
 
+  #findControl(): void {
+    const { device } = this;
+    const place = device.controlQueue?.(this.accepted);
+    for (const [i, { control }] of device.queues.entries())
+      this.#control[i] = (place === undefined ? control === true : place === i) ? 1 : 0;
+  }
+
   #applyRingFeatures(): void {
+    this.#findControl();
     const features: RingFeatures = {
       eventIdx: this.accepted.has(VIRTIO_F_EVENT_IDX),
       indirect: this.accepted.has(VIRTIO_F_INDIRECT_DESC),
@@ -535,8 +551,8 @@ export class VirtioCore implements VirtioBus, QueueRunner {
   #start(): void {
     this.device.driverOk();
     for (const queue of this.queues) {
-      if (!queue.enabled) continue;
-      if (this.#control[queue.index] === true) this.seams.work.runNow(queue.index);
+      if (!queue.enabled || queue.index >= this.queueCount) continue;
+      if (this.#control[queue.index] === 1) this.seams.work.runNow(queue.index);
       else this.seams.work.request(queue.index);
     }
   }
