@@ -263,8 +263,15 @@ export interface Offload {
   readonly csumOffset: number;
   /** the checksums were verified by a trusted sender */
   readonly dataValid: boolean;
-  readonly gso: "none" | "tcp4" | "tcp6" | "udp";
-  /** payload bytes per segment; 0 with `none` */
+  /**
+   * What the frame is to be cut into: TCP segments, UDP datagrams of their own (`udp`, USO), or the IPv4 or IPv6
+   * fragments of one UDP datagram (`udpfrag`, UFO). VIRTIO 1.2 §5.1.6
+   */
+  readonly gso: "none" | "tcp4" | "tcp6" | "udp" | "udpfrag";
+  /**
+   * bytes per segment behind its headers; 0 with `none`. With `udpfrag` it is what follows the IP headers, so the first
+   * fragment's UDP header counts; fragments end at multiples of 8, so that it is rounded down to one.
+   */
   readonly gsoSize: number;
   /** the segment carries ECN's CWR rules */
   readonly ecn: boolean;
@@ -276,6 +283,8 @@ export interface EndpointLimits {
   readonly tso4: boolean;
   readonly tso6: boolean;
   readonly uso: boolean;
+  /** takes datagrams that are to be fragmented; default false */
+  readonly ufo?: boolean;
   /** takes segments with `ecn` as it takes others; default true */
   readonly ecn?: boolean;
   /** bytes without FCS */
@@ -299,9 +308,13 @@ export interface NetEndpoint {
   accepts(): EndpointLimits;
 }
 
-/** One end of a cable: the card's own endpoint, and the place for the far one. */
+/**
+ * One end of a cable: the card's own endpoint, and the place for the far one. Two ends are joined by `connect` of the
+ * room `net`, never by attaching one to the other: a card hands over what its guest left unfinished whatever the far end
+ * `accepts`, and it is the wire between them that finishes and cuts.
+ */
 export interface NetPort extends NetEndpoint {
-  /** Plugs the far end in, or out with null. @throws ConfigError when something is plugged in already */
+  /** Plugs the far end in, or out with null; called by the wire. @throws ConfigError when something is plugged in already */
   attach(far: NetEndpoint | null): void;
 }
 

@@ -36,13 +36,16 @@ test("frames come out as they went in, oldest first", () => {
 test("an offload is kept whole", () => {
   const ring = new FrameRing(1000, 8);
   const offloads: Offload[] = [];
-  for (const gso of ["none", "tcp4", "tcp6", "udp"] as const)
+  for (const gso of ["none", "tcp4", "tcp6", "udp", "udpfrag"] as const)
     for (const flag of ["needsCsum", "dataValid", "ecn"] as const)
       offloads.push(Object.assign(new OffloadRecord(), { gso, [flag]: true, csumStart: 65535, csumOffset: 16 }));
-  const slots = offloads.slice(0, 8).map((offload) => ring.push(fill(20, 0), 0, 20, offload, 0));
-  for (const [i, slot] of slots.entries()) {
-    ring.select(slot);
-    assert.equal(ring.offload, offloads[i]);
+  for (const offload of offloads) {
+    const slot = ring.push(fill(20, 0), 0, 20, offload, 0);
+    for (const each of [ring, restored(ring)]) {
+      each.select(each === ring ? slot : 0);
+      assert.equal(each.offload, offload);
+    }
+    ring.release(slot);
   }
   ring.clear();
   const gsoSize = Object.assign(new OffloadRecord(), { gso: "udp", gsoSize: 1448 });

@@ -17,8 +17,8 @@ const F_OFFLOAD = 2; // came with an offload
 const F_NEEDS_CSUM = 4;
 const F_DATA_VALID = 8;
 const F_ECN = 16;
-const F_GSO_SHIFT = 5; // two bits: index in GSO_KINDS
-const F_ALL = 0x7f;
+const F_GSO_SHIFT = 5; // three bits: index in GSO_KINDS
+const F_ALL = 0xff;
 
 /**
  * Copies of frames in one preallocated ring of bytes, for whoever has to hold them. A frame lies in one piece; room is
@@ -113,7 +113,7 @@ export class FrameRing {
     offload.needsCsum = (flags & F_NEEDS_CSUM) !== 0;
     offload.dataValid = (flags & F_DATA_VALID) !== 0;
     offload.ecn = (flags & F_ECN) !== 0;
-    offload.gso = GSO_KINDS[(flags >>> F_GSO_SHIFT) & 3]!;
+    offload.gso = GSO_KINDS[flags >>> F_GSO_SHIFT]!;
     offload.csumStart = records[record + CSUM_START]!;
     offload.csumOffset = records[record + CSUM_OFFSET]!;
     offload.gsoSize = records[record + GSO_SIZE]!;
@@ -191,7 +191,8 @@ export class FrameRing {
       const start = words[i + START]!;
       const length = words[i + LENGTH]!;
       const flags = words[i + FLAGS]!;
-      if (length < 1 || (flags & ~F_ALL) !== 0) throw fail(`record ${i / WORDS} has length ${length}, flags ${flags}`);
+      if (length < 1 || (flags & ~F_ALL) !== 0 || flags >>> F_GSO_SHIFT >= GSO_KINDS.length)
+        throw fail(`record ${i / WORDS} has length ${length}, flags ${flags}`);
       // The first frame lies anywhere, each further one where the allocator could have put it.
       const next = i === 0 ? start : this.#end;
       if (start < 0 || start + length > this.bytes.length || (start !== next && (start !== 0 || next < words[START]!)))

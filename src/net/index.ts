@@ -7,7 +7,9 @@
  */
 export * from "./faults.js";
 export * from "./finish.js";
+export * from "./fragment.js";
 export * from "./frame-ring.js";
+export { LONGEST_HEADERS, MOST_SEGMENTS } from "./headers.js";
 export * from "./loop.js";
 export * from "./offload.js";
 export * from "./pcapng.js";

@@ -1,7 +1,7 @@
 import type { EndpointLimits, Offload } from "../contract/index.js";
 
 /** The kinds of segmentation, in the order of their numbers in saved states. */
-export const GSO_KINDS = ["none", "tcp4", "tcp6", "udp"] as const satisfies readonly Offload["gso"][];
+export const GSO_KINDS = ["none", "tcp4", "tcp6", "udp", "udpfrag"] as const satisfies readonly Offload["gso"][];
 
 /** An `Offload` to be filled again and again: senders keep one, so that a frame costs no object. */
 export class OffloadRecord implements Offload {
@@ -56,7 +56,8 @@ export const takesOffload = (limits: EndpointLimits, offload: Offload): boolean 
   if (offload.gso === "none") return true;
   if (offload.ecn && limits.ecn === false) return false;
   if (offload.gso === "tcp4") return limits.tso4;
-  return offload.gso === "tcp6" ? limits.tso6 : limits.uso;
+  if (offload.gso === "tcp6") return limits.tso6;
+  return offload.gso === "udp" ? limits.uso : limits.ufo === true;
 };
 
 /** Limits of an endpoint that takes every offload as it is. */
@@ -65,6 +66,7 @@ export const TAKES_ALL: EndpointLimits = {
   tso4: true,
   tso6: true,
   uso: true,
+  ufo: true,
   longestFrame: Number.MAX_SAFE_INTEGER,
   holds: true,
 };
@@ -78,6 +80,7 @@ export class LimitsRecord implements EndpointLimits {
   tso4 = false;
   tso6 = false;
   uso = false;
+  ufo = false;
   ecn = true;
   longestFrame = 0;
   holds = false;
@@ -88,6 +91,7 @@ export class LimitsRecord implements EndpointLimits {
     this.tso4 = from.tso4;
     this.tso6 = from.tso6;
     this.uso = from.uso;
+    this.ufo = from.ufo === true;
     this.ecn = from.ecn !== false;
     this.longestFrame = from.longestFrame;
     this.holds = holds;

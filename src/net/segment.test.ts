@@ -2,8 +2,9 @@ import * as fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Offload } from "../contract/index.js";
-import { LONGEST_HEADERS, MOST_SEGMENTS, Segmenter } from "./segment.js";
-import { type PacketParts, packetOf, segmentsOf, slowSum } from "./testing.js";
+import { LONGEST_HEADERS, MOST_SEGMENTS } from "./headers.js";
+import { Segmenter } from "./segment.js";
+import { type PacketParts, packetOf, ramp, segmentsOf, slowSum } from "./testing.js";
 
 /** All segments of a frame that lies somewhere in a larger array, or null when it is refused. */
 const cut = (frame: Uint8Array, gso: Offload["gso"], gsoSize: number, segmenter = new Segmenter()) => {
@@ -26,7 +27,6 @@ const cut = (frame: Uint8Array, gso: Offload["gso"], gsoSize: number, segmenter 
 
 const word = (bytes: Uint8Array, at: number): number => bytes[at]! * 256 + bytes[at + 1]!;
 const long = (bytes: Uint8Array, at: number): number => word(bytes, at) * 0x1_0000 + word(bytes, at + 2);
-const ramp = (length: number): Uint8Array => Uint8Array.from({ length }, (_, i) => (i * 7 + (i >>> 8)) & 0xff);
 
 const bytesOf = (maxLength: number): fc.Arbitrary<Uint8Array> =>
   fc.uint8Array({ maxLength }).map((bytes) => Uint8Array.from(bytes));

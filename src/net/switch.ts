@@ -300,7 +300,7 @@ class SwitchPort implements NetPort {
     this.index = index;
     this.#ring = ring;
     // What the far ends cannot take is finished behind the switch, where it is known which one gets the frame.
-    this.#limits = { csum: true, tso4: true, tso6: true, uso: true, longestFrame, holds: true };
+    this.#limits = { csum: true, tso4: true, tso6: true, uso: true, ufo: true, longestFrame, holds: true };
   }
 
   get plugged(): boolean {

@@ -90,6 +90,8 @@ export interface PacketParts {
   readonly tcpOptions?: readonly number[];
   readonly flags?: number;
   readonly identification?: number;
+  /** of IPv4; default true */
+  readonly dontFragment?: boolean;
   readonly sequence?: number;
   readonly payload: Uint8Array;
 }
@@ -113,7 +115,7 @@ const be32 = (n: number): number[] => [...be16(Math.floor(n / 0x1_0000)), ...be1
  */
 export const packetOf = (parts: PacketParts, left = false): Uint8Array => {
   const { gso, tags = [], options = [], extensions = [], tcpOptions = [], flags = 0x10, payload } = parts;
-  const { identification = 0, sequence = 0, v6 = gso === "tcp6" } = parts;
+  const { identification = 0, sequence = 0, v6 = gso === "tcp6", dontFragment = true } = parts;
   const protocol = gso === "udp" ? 17 : 6;
   const source = v6 ? [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 0xfe] : [10, 0, 2, 15];
   const destination = v6 ? [0xfd, 0, 0, 0, 0, 0, 0xff, 0xff, 9, 8, 7, 6, 5, 4, 3, 2] : [192, 168, 255, 254];
@@ -137,7 +139,16 @@ export const packetOf = (parts: PacketParts, left = false): Uint8Array => {
     ip.push(...between);
   } else {
     const length = left ? 0 : 20 + options.length + transport.length + payload.length;
-    ip = [0x45 + options.length / 4, 0x02, ...be16(length), ...be16(identification), 0x40, 0x00, 64, protocol];
+    ip = [
+      0x45 + options.length / 4,
+      0x02,
+      ...be16(length),
+      ...be16(identification),
+      dontFragment ? 0x40 : 0,
+      0,
+      64,
+      protocol,
+    ];
     ip.push(0, 0, ...source, ...destination, ...options);
     ip.splice(10, 2, ...be16(left ? 0xbeef : 0xffff - slowSum(ip)));
   }
@@ -159,6 +170,65 @@ export const segmentsOf = (parts: PacketParts, gsoSize: number): Uint8Array[] =>
       flags: (k === 0 ? flags : flags & 0x7f) & (k === count - 1 ? 0xff : 0xf6),
     }),
   );
+};
+
+/** Bytes that tell their places. */
+export const ramp = (length: number): Uint8Array => Uint8Array.from({ length }, (_, i) => (i * 7 + (i >>> 8)) & 0xff);
+
+/**
+ * What a receiver makes of the fragments of one packet, in the order of RFC 791 §3.2 and RFC 8200 §4.5: the headers of
+ * the first one, without a fragment header, and what all of them carry. Throws where they leave a hole or contradict.
+ */
+export const reassemble = (fragments: readonly Uint8Array[]): Uint8Array => {
+  const data: number[] = [];
+  let headers: number[] = [];
+  let key = "";
+  let end = -1;
+  for (const fragment of fragments) {
+    const f = [...fragment];
+    const word = (at: number): number => f[at]! * 256 + f[at + 1]!;
+    let ip = 14;
+    while (word(ip - 2) === 0x8100 || word(ip - 2) === 0x88a8) ip += 4;
+    let at = ip + (f[ip]! & 0xf) * 4;
+    let nextAt = ip + 9;
+    let offset = (word(ip + 6) & 0x1fff) * 8;
+    let more = (word(ip + 6) & 0x2000) !== 0;
+    let own = f.slice(ip + 4, ip + 6).join();
+    if (f[ip]! >>> 4 === 4) {
+      if (slowSum(f.slice(ip, at)) !== 0xffff) throw new Error("the header's checksum is wrong");
+      if (word(ip + 2) !== f.length - ip) throw new Error(`length ${word(ip + 2)} of ${f.length - ip}`);
+      if ((word(ip + 6) & 0xc000) !== 0) throw new Error("a fragment that must not be fragmented");
+    } else {
+      if (word(ip + 4) !== f.length - ip - 40) throw new Error(`length ${word(ip + 4)} of ${f.length - ip - 40}`);
+      nextAt = ip + 6;
+      for (at = ip + 40; f[nextAt] !== 44; at += 8 + 8 * f[at + 1]!) nextAt = at;
+      offset = word(at + 2) & 0xfff8;
+      more = (f[at + 3]! & 1) !== 0;
+      own = f.slice(at + 4, at + 8).join();
+      f[nextAt] = f[at]!;
+      f.splice(at, 8);
+    }
+    if (headers.length === 0) {
+      headers = f.slice(0, at);
+      key = own;
+    }
+    if (own !== key) throw new Error("fragments of two packets");
+    if (offset !== data.length) throw new Error(`data at ${offset}, expected ${data.length}`);
+    if (more && (f.length - at) % 8 !== 0) throw new Error(`${f.length - at} bytes before another fragment`);
+    data.push(...f.slice(at));
+    if (!more) end = data.length;
+  }
+  if (end !== data.length) throw new Error("the last fragment is missing");
+  const packet = [...headers, ...data];
+  let ip = 14;
+  while (packet[ip - 2] === 0x81 || packet[ip - 2] === 0x88) ip += 4;
+  if (packet[ip]! >>> 4 === 4) {
+    packet.splice(ip + 2, 2, ...be16(packet.length - ip));
+    packet.splice(ip + 6, 2, 0, 0);
+    packet.splice(ip + 10, 2, 0, 0);
+    packet.splice(ip + 10, 2, ...be16(0xffff - slowSum(packet.slice(ip, headers.length))));
+  } else packet.splice(ip + 4, 2, ...be16(packet.length - ip - 40));
+  return Uint8Array.from(packet);
 };
 
 /** A clock that a test moves. */

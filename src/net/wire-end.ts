@@ -1,6 +1,7 @@
 import { ETHER_HDR_LEN, StateError, type StateReader } from "../bytes/index.js";
 import type { EndpointLimits, NetEndpoint, NetPort, Offload, SavedState, Verdict } from "../contract/index.js";
 import { Finisher, LONGEST_FINISHED } from "./finish.js";
+import { Fragmenter } from "./fragment.js";
 import { GSO_KINDS, isDhcp, NOTHING_PLUGGED, OffloadRecord, offloadFits, takesOffload } from "./offload.js";
 import { Segmenter } from "./segment.js";
 
@@ -86,6 +87,10 @@ export interface WireEndState {
   readonly rest: { readonly frame: Uint8Array; readonly offload: OffloadRecord; readonly queueHint: number } | null;
 }
 
+type Cutter = Segmenter | Fragmenter;
+
+const newCutter = (offload: Offload): Cutter => (offload.gso === "udpfrag" ? new Fragmenter() : new Segmenter());
+
 /**
  * Stands for the far port on one end of a wire: what that port cannot take as it is, is finished, cut or dropped here.
  *
@@ -100,6 +105,8 @@ export class WireEnd implements NetEndpoint {
   readonly #counts = new Float64Array(NAMES.length);
   readonly #finishers: Finisher[] = []; // one per depth: an outer frame is still being looked at
   readonly #segmenter = new Segmenter();
+  readonly #fragmenter = new Fragmenter();
+  #cutter: Cutter = this.#segmenter; // of the two, the one that has the frame which is being cut
   #depth = 0;
   #cutting = false; // a frame is being cut: what is offered from within would come between its segments
   #woken = false; // the far port said `ready` while it was being offered a segment
@@ -144,10 +151,10 @@ export class WireEnd implements NetEndpoint {
       if (!complete) return this.#hand(far, bytes, start, length, offload, queueHint);
     }
     if (offload.gso !== "none") {
-      const segmenter = this.#segmenter;
-      if (!segmenter.begin(bytes, start, length, offload)) return this.#drop(UNSEGMENTED);
-      if (segmenter.longest > limits.longestFrame) {
-        segmenter.end();
+      const cutter = this.#cutterOf(offload);
+      if (!cutter.begin(bytes, start, length, offload)) return this.#drop(UNSEGMENTED);
+      if (cutter.longest > limits.longestFrame) {
+        cutter.end();
         return this.#drop(BAD_LENGTH);
       }
       try {
@@ -211,7 +218,7 @@ export class WireEnd implements NetEndpoint {
     const offload = new OffloadRecord();
     offload.gso = GSO_KINDS[reader.integer("gso", 1, GSO_KINDS.length - 1)]!;
     offload.gsoSize = reader.integer("gsoSize", 1, 0xffff);
-    if (!new Segmenter().begin(frame, 0, frame.length, offload))
+    if (!newCutter(offload).begin(frame, 0, frame.length, offload))
       throw new StateError(`${reader.path}.frame`, `${frame.length} bytes that cannot be cut`);
     return {
       counts,
@@ -227,10 +234,11 @@ export class WireEnd implements NetEndpoint {
     this.#restLength = this.#restSegments = 0;
     if (rest === null) return;
     const { frame, offload, queueHint } = rest;
-    this.#segmenter.begin(frame, 0, frame.length, offload);
-    this.#segmenter.next();
+    const cutter = this.#cutterOf(offload);
+    cutter.begin(frame, 0, frame.length, offload);
+    cutter.next();
     this.#hold(offload, queueHint);
-    this.#segmenter.end();
+    cutter.end();
   }
 
   /** Hands a frame on in one piece. */
@@ -273,19 +281,24 @@ export class WireEnd implements NetEndpoint {
     } else counts[REFUSED]!++;
   }
 
+  #cutterOf(offload: Offload): Cutter {
+    this.#cutter = offload.gso === "udpfrag" ? this.#fragmenter : this.#segmenter;
+    return this.#cutter;
+  }
+
   /**
-   * Hands on the segments of the frame that the segmenter has before it.
+   * Hands on the segments of the frame that the cutter has before it.
    * @param resumed the frame is the rest of one, and not its sender's any more
    */
   #cut(far: NetPort, offload: Offload, queueHint: number, resumed: boolean): Verdict {
     const counts = this.#counts;
-    const segmenter = this.#segmenter;
+    const cutter = this.#cutter;
     const frames = counts[FRAMES]!;
     let begun = resumed;
     let thrown = true;
     this.#cutting = true;
     try {
-      while (segmenter.next()) {
+      while (cutter.next()) {
         const answer = this.#askForSegment(far, queueHint);
         const gone = this.#far !== far;
         if (answer === "later" && !gone && (resumed || this.#sender.accepts().holds)) {
@@ -300,45 +313,45 @@ export class WireEnd implements NetEndpoint {
         if (!begun) counts[CUT]!++;
         begun = true;
         counts[SEGMENTS]!++;
-        if (answer !== "later") this.#answered(answer, segmenter.length);
+        if (answer !== "later") this.#answered(answer, cutter.length);
         else counts[gone ? UNPLUGGED : UNHELD]!++;
         if (!gone) continue;
-        counts[SEGMENTS]! += segmenter.left - 1;
-        counts[UNPLUGGED]! += segmenter.left - 1;
+        counts[SEGMENTS]! += cutter.left - 1;
+        counts[UNPLUGGED]! += cutter.left - 1;
         break;
       }
       thrown = false;
     } finally {
       if (thrown && begun) {
-        counts[SEGMENTS]! += segmenter.left;
-        counts[REFUSED]! += segmenter.left;
+        counts[SEGMENTS]! += cutter.left;
+        counts[REFUSED]! += cutter.left;
       }
       this.#cutting = false;
-      segmenter.end();
+      cutter.end();
     }
     return counts[FRAMES]! > frames ? "taken" : "dropped";
   }
 
   /** Offers the segment, and again where the far port wanted that before it gave its answer. */
   #askForSegment(far: NetPort, queueHint: number): Verdict {
-    const segmenter = this.#segmenter;
+    const cutter = this.#cutter;
     let answer: Verdict = "later";
     for (let tries = 0; answer === "later" && tries <= MOST_RETRIES; tries++) {
       if (tries > 0 && (!this.#woken || this.#far !== far)) break;
       this.#woken = false;
-      answer = this.#ask(far, segmenter.bytes, 0, segmenter.length, null, queueHint);
+      answer = this.#ask(far, cutter.bytes, 0, cutter.length, null, queueHint);
     }
     return answer;
   }
 
-  /** Keeps what the segmenter has not handed on. */
+  /** Keeps what the cutter has not handed on. */
   #hold(offload: Offload, queueHint: number): void {
-    const segmenter = this.#segmenter;
-    const length = segmenter.restLength;
+    const cutter = this.#cutter;
+    const length = cutter.restLength;
     if (length > this.#rest.length) this.#rest = new Uint8Array(Math.min(LONGEST_FINISHED, 2 * length));
-    segmenter.copyRest(this.#rest);
+    cutter.copyRest(this.#rest);
     this.#restLength = length;
-    this.#restSegments = segmenter.left;
+    this.#restSegments = cutter.left;
     this.#restHint = queueHint;
     this.#restOffload.set(offload);
   }
@@ -371,12 +384,12 @@ export class WireEnd implements NetEndpoint {
 
   #sendRest(far: NetPort): void {
     const length = this.#restLength;
-    const segmenter = this.#segmenter;
     const offload = this.#restOffload;
+    const cutter = this.#cutterOf(offload);
     // It was cut before, so it can be again; its room is written only when it is held once more.
-    segmenter.begin(this.#rest, 0, length, offload);
-    if (segmenter.longest > far.accepts().longestFrame) {
-      segmenter.end();
+    cutter.begin(this.#rest, 0, length, offload);
+    if (cutter.longest > far.accepts().longestFrame) {
+      cutter.end();
       this.#dropRest(BAD_LENGTH);
       return;
     }

@@ -3,12 +3,21 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ConfigError, StateError } from "../bytes/index.js";
 import type { EndpointLimits, Offload, Verdict } from "../contract/index.js";
+import { MOST_SEGMENTS } from "./headers.js";
 import { OffloadRecord, TAKES_ALL } from "./offload.js";
 import { PcapngWriter } from "./pcapng.js";
-import { MOST_SEGMENTS } from "./segment.js";
 import { Switch } from "./switch.js";
 import { Tap } from "./tap.js";
-import { frameOf, type PacketParts, packetOf, segmentsOf, slowSum, TestClock, TestPort } from "./testing.js";
+import {
+  frameOf,
+  type PacketParts,
+  packetOf,
+  reassemble,
+  segmentsOf,
+  slowSum,
+  TestClock,
+  TestPort,
+} from "./testing.js";
 import { connect } from "./wire.js";
 
 const PLAIN: EndpointLimits = {
@@ -27,6 +36,8 @@ const rig = () => {
   const b = new TestPort();
   return { a, b, wire: connect(a, b) };
 };
+
+const GSO_OF = { tcp4: "tso4", tcp6: "tso6", udp: "uso" } as const;
 
 test("a frame goes through in place, both ways, and the hint with it", () => {
   const { a, b } = rig();
@@ -135,7 +146,7 @@ test("a checksum that would lie outside the frame is never written", () => {
 
 test("segments are taken by who cuts them; what is no packet is then not cut, and dropped", () => {
   const { a, b, wire } = rig();
-  const limits = { tcp4: "tso4", tcp6: "tso6", udp: "uso" } as const;
+  const limits = { ...GSO_OF, udpfrag: "ufo" } as const;
   for (const [gso, limit] of Object.entries(limits) as ["tcp4", "tso4"][]) {
     const offload = offloadOf({ gso, gsoSize: 1000, needsCsum: true, csumStart: 34, csumOffset: 16 });
     b.limits = { ...PLAIN, csum: true, [limit]: true };
@@ -145,7 +156,7 @@ test("segments are taken by who cuts them; what is no packet is then not cut, an
     b.limits = { ...TAKES_ALL, csum: false };
     assert.is(a.send(new Uint8Array(4000), offload), "dropped", "each segment would need its checksum");
   }
-  assert.is(wire.counters().aToB.unsegmented, 6);
+  assert.is(wire.counters().aToB.unsegmented, 8);
 });
 
 test("later is an answer for who can hold, and a drop for who cannot", () => {
@@ -205,7 +216,7 @@ test("every frame offered is taken, held by its sender, or counted as dropped", 
         needsCsum: fc.boolean(),
         csumStart: fc.nat(120),
         csumOffset: fc.nat(20),
-        gso: fc.constantFrom<Offload["gso"]>("none", "tcp4", "udp"),
+        gso: fc.constantFrom<Offload["gso"]>("none", "tcp4", "udp", "udpfrag"),
         gsoSize: fc.constantFrom(0, 1, 1000),
         dataValid: fc.boolean(),
       }),
@@ -260,6 +271,7 @@ test("the counters are saved; a state that does not fit changes nothing", () => 
       { gso: 0 },
       { gso: 2 },
       { gso: 4 },
+      { gso: 5 },
       { gsoSize: 0 },
       { queueHint: 0.5 },
     ].map((part) => ({ ...lane, rest: { ...rest, ...part } })),
@@ -274,12 +286,15 @@ test("the counters are saved; a state that does not fit changes nothing", () => 
 
 // ---------------------------------------------------------------------------------------------- segments
 
-const GSO_OF = { tcp4: "tso4", tcp6: "tso6", udp: "uso" } as const;
 const payloadOf = (length: number, tag = 0): Uint8Array => Uint8Array.from({ length }, (_, i) => (i + tag) & 0xff);
-const wholeOf = (parts: PacketParts, gsoSize: number): { frame: Uint8Array; offload: Offload } => ({
+const wholeOf = (
+  parts: PacketParts,
+  gsoSize: number,
+  gso: Offload["gso"] = parts.gso,
+): { frame: Uint8Array; offload: Offload } => ({
   frame: packetOf(parts, true),
   offload: offloadOf({
-    gso: parts.gso,
+    gso,
     gsoSize,
     needsCsum: true,
     csumStart: 34,
@@ -316,6 +331,50 @@ test("VIO-285 VIO-289 a far end that does not segment gets finished segments, in
     const { frames: taken, cut, segments, finished } = wire.counters().aToB;
     assert.equal([taken, cut, segments, finished], [7, 2, 6, 0]);
   }
+});
+
+test("VIO-289 a far end that fragments gets a datagram whole, every other one its fragments", () => {
+  for (const v6 of [false, true]) {
+    const { a, b, wire } = rig();
+    const parts: PacketParts = { gso: "udp", v6, payload: payloadOf(3001), tags: [7] };
+    const { frame, offload } = wholeOf(parts, 1448, "udpfrag");
+    for (const limits of [TAKES_ALL, PLAIN, { ...TAKES_ALL, ufo: false }]) {
+      b.limits = limits;
+      assert.is(a.send(frame, offload, 6), "taken");
+    }
+    assert.equal([b.taken[0]?.frame, b.taken[0]?.offload], [frame, offload]);
+    const whole = packetOf({ ...parts, dontFragment: false });
+    assert.equal(reassemble(frames(b).slice(1, 4)), whole);
+    assert.equal(reassemble(frames(b).slice(4)), whole);
+    assert.ok(b.taken.slice(1).every((taken) => taken.offload === null && taken.queueHint === 6));
+    const { frames: taken, cut, segments, finished } = wire.counters().aToB;
+    assert.equal([taken, cut, segments, finished], [7, 2, 6, 0]);
+    b.limits = { ...PLAIN, longestFrame: 1513 };
+    assert.is(a.send(frame, wholeOf(parts, 1480, "udpfrag").offload), "dropped", "fragments that are too long");
+  }
+});
+
+test("fragments that were answered later are held, saved with their wire, and follow", () => {
+  for (const v6 of [false, true])
+    for (const taken of [1, 2, 3]) {
+      const { a, b, wire } = rig();
+      const parts: PacketParts = { gso: "udp", v6, payload: payloadOf(300) };
+      const { frame, offload } = wholeOf(parts, 80, "udpfrag");
+      b.limits = PLAIN;
+      let n = 0;
+      b.verdict = () => (n++ < taken ? "taken" : "later");
+      assert.is(a.send(frame, offload), "taken");
+      assert.is(wire.counters().aToB.held, 4 - taken);
+      const other = rig();
+      other.b.limits = PLAIN;
+      other.wire.load(structuredClone(wire.save()));
+      assert.equal(other.wire.save(), wire.save());
+      b.verdict = () => "taken";
+      b.far?.ready(0);
+      other.b.far?.ready(0);
+      assert.equal(frames(other.b), frames(b).slice(taken));
+      assert.equal(reassemble(frames(b)), packetOf({ ...parts, dontFragment: false }));
+    }
 });
 
 test("VIO-286 segments of no size are dropped, also where the far end would cut them", () => {
@@ -729,7 +788,7 @@ test("hostile frames with random offloads: no exception, no end missing, what ar
     needsCsum: fc.boolean(),
     csumStart: number,
     csumOffset: number,
-    gso: fc.constantFrom<Offload["gso"]>("none", "tcp4", "tcp6", "udp"),
+    gso: fc.constantFrom<Offload["gso"]>("none", "tcp4", "tcp6", "udp", "udpfrag"),
     gsoSize: number,
     ecn: fc.boolean(),
     dataValid: fc.boolean(),
