@@ -25,10 +25,13 @@ export {
   IFCAP_TSO6,
   IFCAP_TXCSUM,
   IFCAP_TXCSUM_IPV6,
+  IFCAP_VLAN_HWCSUM,
+  IFCAP_VLAN_HWTAGGING,
   IFCAP_VLAN_MTU,
 } from "./ifnet.js";
 export { PackedVirtqueue } from "./packed-virtqueue.js";
 export { type Re, type ReOptions, type ReTally, re, reDriver } from "./re.js";
+export { SplitVirtqueue } from "./split-virtqueue.js";
 export {
   featuresAnd,
   featuresOr,
@@ -53,7 +56,6 @@ export {
   EMSGSIZE,
   ENOSPC,
   type Postpone,
-  SplitVirtqueue,
   Virtqueue,
   type VirtqueueOptions,
   VQ_OK,

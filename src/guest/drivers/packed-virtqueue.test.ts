@@ -97,10 +97,11 @@ class RawPacked {
   }
 }
 
-const rig = (options: { size?: number; eventIdx?: boolean; maxIndirect?: number } = {}) => {
-  const { size = 8, eventIdx = false, maxIndirect = 0 } = options;
+const rig = (options: { size?: number; eventIdx?: boolean; maxIndirect?: number; inOrder?: boolean } = {}) => {
+  const { size = 8, eventIdx = false, maxIndirect = 0, inOrder = false } = options;
   const memory = new SplitMemory(0x10_0000);
   const kicks: number[] = [];
+  const nexts: number[] = [];
   const vq = new PackedVirtqueue({
     name: "test0",
     index: 5,
@@ -108,10 +109,14 @@ const rig = (options: { size?: number; eventIdx?: boolean; maxIndirect?: number 
     align: 4096,
     maxIndirect,
     eventIdx,
+    inOrder,
     tag: memory.tag(),
-    notifyVq: (index) => kicks.push(index),
+    notifyVq: (index, next) => {
+      kicks.push(index);
+      nexts.push(next);
+    },
   });
-  return { memory, vq, ring: new RawPacked(memory, vq), kicks };
+  return { memory, vq, ring: new RawPacked(memory, vq), kicks, nexts };
 };
 
 /** n segments of 100, 101 … bytes from 0x5000 on, 0x1000 apart. */
@@ -466,6 +471,39 @@ test("any sequence: cookies come back once, with their lengths, and no descripto
     }),
     { numRuns: 300 },
   );
+});
+
+test("with IN_ORDER a used descriptor stands for all lists up to its own", () => {
+  const { vq, ring } = rig({ size: 6, inOrder: true, eventIdx: true });
+  for (let lap = 0; lap < 9; lap++) {
+    for (const [i, n] of [2, 1, 1].entries()) assert.is(vq.enqueue(10 + i, segments(n), 0, n), VQ_OK);
+    vq.notify();
+    const lists = [ring.pop()!, ring.pop()!, ring.pop()!];
+    assert.equal(
+      lists.map(({ id }) => id),
+      [0, 1, 2].map((i) => (3 * lap + i) % 6),
+    );
+    ring.push(lists[1]!.id, 7, 3); // of both lists, 3 slots
+    assert.ok(vq.enableIntr());
+    assert.equal([vq.dequeue(), vq.usedLen], [10, 201]);
+    assert.ok(vq.enableIntr(), "the batch goes on");
+    assert.equal([vq.dequeue(), vq.usedLen, vq.dequeue()], [11, 7, -1]);
+    assert.not(vq.enableIntr());
+    ring.push(lists[2]!.id, 3, 1);
+    assert.equal([vq.dequeue(), vq.usedLen, vq.dequeue()], [12, 3, -1]);
+    assert.is(vq.nfree, 6);
+  }
+});
+
+test("a doorbell's data say where the driver goes on: the slot and its wrap counter", () => {
+  const { vq, ring, nexts } = rig({ size: 3 });
+  for (let n = 1; n <= 7; n++) {
+    vq.enqueue(0, segments(1), 1, 0);
+    vq.notify();
+    ring.push(ring.pop()!.id, 0, 1);
+    vq.dequeue();
+  }
+  assert.equal(nexts, [0x8001, 0x8002, 0, 1, 2, 0x8000, 0x8001]);
 });
 
 test.run();

@@ -82,7 +82,8 @@ import {
   type VqAllocInfo,
   virtioFeatures,
 } from "./virtio-bus.js";
-import { SplitVirtqueue, type Virtqueue } from "./virtqueue.js";
+import { SplitVirtqueue } from "./split-virtqueue.js";
+import type { Virtqueue } from "./virtqueue.js";
 
 /**
  * virtio_pci: the transport on PCI, with the registers of the legacy interface or those of VIRTIO 1.0 and later. It finds the

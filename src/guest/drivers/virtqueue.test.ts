@@ -3,20 +3,24 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { DriverError } from "../types.js";
 import { frameSegments } from "./ifnet.js";
+import { SplitVirtqueue } from "./split-virtqueue.js";
 import { RawRing, SplitMemory } from "./testing/split-memory.js";
-import { EMSGSIZE, ENOSPC, SplitVirtqueue, type Virtqueue, VQ_OK } from "./virtqueue.js";
+import { EMSGSIZE, ENOSPC, type Virtqueue, VQ_OK } from "./virtqueue.js";
 
 interface Rig {
   readonly memory: SplitMemory;
   readonly vq: Virtqueue;
   readonly ring: RawRing;
   readonly kicks: number[];
+  /** upper halves of notification data */
+  readonly nexts: number[];
 }
 
-const rig = (options: { size?: number; eventIdx?: boolean; maxIndirect?: number } = {}): Rig => {
-  const { size = 8, eventIdx = false, maxIndirect = 0 } = options;
+const rig = (options: { size?: number; eventIdx?: boolean; maxIndirect?: number; inOrder?: boolean } = {}): Rig => {
+  const { size = 8, eventIdx = false, maxIndirect = 0, inOrder = false } = options;
   const memory = new SplitMemory(0x10_0000);
   const kicks: number[] = [];
+  const nexts: number[] = [];
   const vq = new SplitVirtqueue({
     name: "test0",
     index: 5,
@@ -24,11 +28,15 @@ const rig = (options: { size?: number; eventIdx?: boolean; maxIndirect?: number 
     align: 4096,
     maxIndirect,
     eventIdx,
+    inOrder,
     tag: memory.tag(),
-    notifyVq: (index) => kicks.push(index),
+    notifyVq: (index, next) => {
+      kicks.push(index);
+      nexts.push(next);
+    },
   });
   const ring = new RawRing(memory, vq.descPaddr, vq.availPaddr, vq.usedPaddr, size);
-  return { memory, vq, ring, kicks };
+  return { memory, vq, ring, kicks, nexts };
 };
 
 /** n segments of 100, 101 … bytes from 0x5000 on, 0x1000 apart. */
@@ -416,14 +424,81 @@ test("any order of completion gives each cookie back once, with the chain that w
   );
 });
 
+test("with IN_ORDER descriptors are used in the order of the ring, whatever is free", () => {
+  for (const maxIndirect of [0, 4]) {
+    const { vq, ring } = rig({ size: 8, inOrder: true, maxIndirect });
+    const heads: number[] = [];
+    for (let round = 0; round < 7; round++) {
+      for (const n of [3, 1]) assert.is(vq.enqueue(round, segments(n), n, 0), VQ_OK);
+      vq.notify();
+      for (let head = ring.pop(); head >= 0; head = ring.pop()) {
+        heads.push(head);
+        ring.push(head, 0);
+        // Of a chain next is one more, and 0 behind the last one. §2.7.9
+        assert.equal(ring.chain(head)[0], { addr: 0x5000, len: 100, write: false });
+      }
+      assert.equal([vq.dequeue(), vq.dequeue(), vq.dequeue()], [round, round, -1]);
+    }
+    const step = maxIndirect === 0 ? [0, 3, 4, 7] : [0, 1, 2, 3, 4, 5, 6, 7];
+    assert.equal(heads.slice(0, 9), [...step, ...step, ...step].slice(0, 9));
+    assert.is(vq.nfree, 8);
+  }
+});
+
+test("with IN_ORDER a used entry stands for all buffers up to its own, which count as used completely", () => {
+  const { vq, ring } = rig({ size: 8, inOrder: true, eventIdx: true });
+  for (let cookie = 10; cookie < 15; cookie++) vq.enqueue(cookie, segments(1), 0, 1);
+  vq.notify();
+  const heads = Array.from({ length: 5 }, () => ring.pop());
+  ring.push(heads[2]!, 7, false); // stands where the first one's would
+  ring.used = 3;
+  ring.publish(3);
+  assert.ok(vq.enableIntr());
+  const seen = [];
+  for (let cookie = vq.dequeue(); cookie >= 0; cookie = vq.dequeue()) seen.push([cookie, vq.usedLen]);
+  assert.equal(seen, [
+    [10, 100],
+    [11, 100],
+    [12, 7],
+  ]);
+  assert.not(vq.enableIntr());
+  assert.is(ring.usedEvent, 3);
+  ring.push(heads[3]!, 9);
+  ring.push(heads[4]!, 8);
+  assert.equal([vq.dequeue(), vq.usedLen, vq.dequeue(), vq.usedLen, vq.dequeue()], [13, 9, 14, 8, -1]);
+  assert.is(vq.nfree, 8);
+
+  // An id that is not in flight: how many buffers it was to stand for nobody knows.
+  vq.enqueue(20, segments(1), 0, 1);
+  vq.enqueue(21, segments(1), 0, 1);
+  vq.notify();
+  ring.push(3, 1);
+  assert.is(vq.dequeue(), -1);
+  assert.ok(vq.broken);
+  assert.is(vq.badIds, 1);
+});
+
+test("a doorbell's data say where the driver goes on: the free-running index", () => {
+  const { vq, ring, kicks, nexts } = rig({ size: 4 });
+  for (let n = 1; n <= 6; n++) {
+    vq.enqueue(0, segments(1), 1, 0);
+    vq.notify();
+    ring.push(ring.pop(), 0);
+    vq.dequeue();
+  }
+  assert.equal(kicks, [5, 5, 5, 5, 5, 5]);
+  assert.equal(nexts, [1, 2, 3, 4, 5, 6]);
+});
+
 test("whatever a device writes to the ring, the driver neither throws nor loops nor gives out what it does not own", () => {
   const write = fc.record({ at: fc.nat(9000), value: fc.nat(255) });
   fc.assert(
     fc.property(
       fc.array(fc.array(write, { maxLength: 20 }), { maxLength: 20 }),
       fc.array(fc.nat(0xffff)),
-      (rounds, idx) => {
-        const { vq, ring, memory } = rig({ size: 8, eventIdx: true, maxIndirect: 3 });
+      fc.boolean(),
+      (rounds, idx, inOrder) => {
+        const { vq, ring, memory } = rig({ size: 8, eventIdx: true, maxIndirect: 3, inOrder });
         const out = new Set<number>();
         let next = 0;
         for (const [i, writes] of rounds.entries()) {
