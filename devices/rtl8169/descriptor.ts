@@ -1,7 +1,28 @@
 import type { DmaDoor } from "../../src/contract/index.js";
-import { RTL8169_DESC_SIZE } from "../../src/spec/rtl8169.js";
+import { bits } from "../../src/regs/index.js";
+import { RTL8169_DESC_SIZE, RTL8169_MAX_DESCS, RTL8169_RX_STATUS } from "../../src/spec/rtl8169.js";
 
 const HIGH_DWORD = 2 ** 32;
+
+/** What differs between the rings of the 8169 and those of the 8139C+; descriptors are the same 16 bytes. */
+export interface RingFormat {
+  /** most descriptors of a ring: without EOR it wraps here */
+  readonly descriptors: number;
+  /** size of a receive buffer, and length of a received frame with its FCS */
+  readonly lengthMask: number;
+  /** by how many bits the flags of a receive status stand lower than the 8169's */
+  readonly statusShift: 0 | 1;
+}
+
+/** Rings of the 8169 family. Data sheet p. 50, 55–57 */
+export const RINGS_8169: RingFormat = {
+  descriptors: RTL8169_MAX_DESCS,
+  lengthMask: bits(RTL8169_RX_STATUS.Frame_Length),
+  statusShift: 0,
+};
+
+/** Rings of the 8139C+: fewer descriptors, 13 bits of length, and the flags one bit further down. */
+export const RINGS_CPLUS: RingFormat = { descriptors: 64, lengthMask: 0x1fff, statusShift: 1 };
 
 /**
  * One 16-byte descriptor, read once into numbers. The guest may change memory at any moment, so nothing is looked at

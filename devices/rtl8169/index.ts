@@ -7,14 +7,12 @@
  */
 import type { NetPort, Nic, NicCounters } from "../../src/contract/index.js";
 import { type FunctionDeclaration, PciFunction, PowerManagement } from "../../src/pci/index.js";
-import { REALTEK_VENDOR_ID, RTL8169, RTL8169_CHIPS } from "../../src/spec/rtl8169.js";
+import { REALTEK_VENDOR_ID, RTL8169_CHIPS, RTL8169_MAPS } from "../../src/spec/rtl8169.js";
 import { Rtl8169Model, type Variant } from "./model.js";
 import { type CheckedOptions, checkOptions, type Rtl8169Options } from "./options.js";
 
 export type { EepromType } from "./eeprom.js";
-export type { Rtl8169Options } from "./options.js";
-
-const RTL8169SB: Variant = { chip: RTL8169_CHIPS.RTL8169SB, registers: RTL8169 };
+export type { ChipName, Rtl8169Options } from "./options.js";
 
 const CLASS_ETHERNET = 0x02_00_00;
 /** I/O, memory, Bus Master, memory write and invalidate, parity, SERR#: a PCI 2.2 part, without INTx disable. */
@@ -56,8 +54,10 @@ class Rtl8169Nic extends PciFunction implements Nic {
   }
 }
 
-const build = (variant: Variant, options: CheckedOptions): Nic => {
-  const { chip, registers } = variant;
+const build = (options: CheckedOptions): Nic => {
+  const chip = RTL8169_CHIPS[options.chip];
+  const registers = RTL8169_MAPS[options.chip];
+  const variant: Variant = { key: options.chip, chip, registers };
   const { reset: config0 } = registers.regs.CONFIG0;
   const { reset: config1 } = registers.regs.CONFIG1;
   const identity = {
@@ -87,7 +87,8 @@ const build = (variant: Variant, options: CheckedOptions): Nic => {
 };
 
 /**
- * A Realtek RTL8169SB, ready to plug into a slot. Built from options alone; everything else comes with `connect`.
- * @throws ConfigError `mac-address`, `mtu`, `eeprom-type`, `fcs`, `timing`
+ * A Realtek RTL8169SB, or another chip of the family, ready to plug into a slot. Built from options alone; everything
+ * else comes with `connect`.
+ * @throws ConfigError `chip`, `mac-address`, `mtu`, `eeprom-type`, `fcs`, `timing`, `pci-clock`
  */
-export const rtl8169 = (options: Rtl8169Options = {}): Nic => build(RTL8169SB, checkOptions(options));
+export const rtl8169 = (options: Rtl8169Options = {}): Nic => build(checkOptions(options));

@@ -34,16 +34,19 @@ import {
   EEPROM_TYPES,
   EEPROM_WORDS,
   PCI_CLOCK_NS,
+  PCICLKF_33,
+  PCICLKF_66,
   RTL8169,
   RTL8169_RX_STATUS,
   RTL8169_TALLY_SIZE,
   type Rtl8169Chip,
 } from "../../src/spec/rtl8169.js";
+import { RINGS_8169 } from "./descriptor.js";
 import { Eeprom, type EepromContents } from "./eeprom.js";
 import { AddressFilter, NOT_FOR_US } from "./filter.js";
-import type { CheckedOptions } from "./options.js";
+import type { CheckedOptions, ChipName } from "./options.js";
 import { Phy } from "./phy.js";
-import { LONGEST_RX_FRAME, type RxCard, RxRing } from "./rx-ring.js";
+import { type RxCard, RxRing } from "./rx-ring.js";
 import {
   TALLY_MISS_PKT,
   TALLY_RX_ERR,
@@ -60,6 +63,7 @@ import { type TxCard, TxRing } from "./tx-ring.js";
 
 /** One member of the family: a row of data and its register map. */
 export interface Variant {
+  readonly key: ChipName;
   readonly chip: Rtl8169Chip;
   readonly registers: RegisterMap<keyof typeof RTL8169.regs>;
 }
@@ -69,7 +73,7 @@ export const TX_QUEUE = 0;
 export const TX_HIGH_QUEUE = 1;
 export const RX_QUEUE = 2;
 
-const STATE_VERSION = 1;
+const STATE_VERSION = 2;
 
 // A variant spreads the 8169's declarations and replaces values only, so that hooks keep their bits.
 const { regs: R, hooks: H } = RTL8169;
@@ -114,7 +118,6 @@ const FCS_LEN = 4;
 const CRC32_RESIDUE = 0x2144_df1c;
 const VLAN_TAG_LEN = 4;
 
-const TCTR_PERIOD_NS = 2 ** 32 * PCI_CLOCK_NS;
 /** A PHY access with real timing: 64 bits at 2.5 MHz. IEEE 802.3 §22.2.2.11, §22.3.4 */
 const PHYAR_NS = 25_600;
 /** Programming a word of the EEPROM with real timing; data sheets of the 93C46 say 1 to 3 ms. */
@@ -172,6 +175,9 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
   readonly #variant: Variant;
   readonly #options: CheckedOptions;
   readonly #limits: EndpointLimits;
+  /** what CONFIG2 shows of the PCI clock, and its length */
+  readonly #pciClkF: number;
+  readonly #clockNs: number;
   // wiring
   #seams: FunctionSeams = UNPLUGGED;
   #far: NetEndpoint | null = null;
@@ -180,9 +186,9 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
   // volatile state
   readonly #regs: RegisterFile;
   readonly #filter = new AddressFilter();
-  readonly #tx = new TxRing(this);
-  readonly #txHigh = new TxRing(this);
-  readonly #rx = new RxRing(this);
+  readonly #tx = new TxRing(this, RINGS_8169);
+  readonly #txHigh = new TxRing(this, RINGS_8169);
+  readonly #rx = new RxRing(this, RINGS_8169);
   readonly #phy: Phy;
   readonly #eeprom: Eeprom;
   readonly #tally = new Tally();
@@ -220,8 +226,10 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
       longestFrame: options.mtu + ETHER_HDR_LEN + VLAN_TAG_LEN,
       holds: true,
     };
+    this.#pciClkF = options.pciClock === 66 ? PCICLKF_66 : PCICLKF_33;
+    this.#clockNs = PCI_CLOCK_NS / (options.pciClock === 66 ? 2 : 1);
     this.#regs = new RegisterFile(variant.registers);
-    this.#phy = new Phy(variant.chip.phyId, options.link, () => this.#linkChanged());
+    this.#phy = new Phy(variant.chip.phy, options.link, () => this.#linkChanged());
     this.#eeprom = new Eeprom(options.eeprom, contents);
     this.reset("power-on");
   }
@@ -284,6 +292,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
     this.#phy.powerOn();
     this.#tally.clear();
     this.#regs.reset();
+    this.#regs.set(R.CONFIG2.at, 1, R.CONFIG2.reset | this.#pciClkF);
     this.#autoload();
   }
 
@@ -424,7 +433,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
   #refresh(): void {
     const regs = this.#regs;
     const now = this.#now;
-    regs.set(R.TCTR.at, 4, Math.floor((now - this.#tctrZero) / PCI_CLOCK_NS) % 2 ** 32);
+    regs.set(R.TCTR.at, 4, Math.floor((now - this.#tctrZero) / this.#clockNs) % 2 ** 32);
     if (this.#phyDone !== 0 && now >= this.#phyDone) {
       this.#phyDone = 0;
       regs.set(R.PHYAR.at, 4, this.#phyResult);
@@ -498,8 +507,9 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
       return;
     }
     const elapsed = this.#now - this.#tctrZero;
-    const turns = Math.max(0, Math.ceil((elapsed - count * PCI_CLOCK_NS + 1) / TCTR_PERIOD_NS));
-    this.#timeout.arm(this.#tctrZero + count * PCI_CLOCK_NS + turns * TCTR_PERIOD_NS);
+    const period = 2 ** 32 * this.#clockNs;
+    const turns = Math.max(0, Math.ceil((elapsed - count * this.#clockNs + 1) / period));
+    this.#timeout.arm(this.#tctrZero + count * this.#clockNs + turns * period);
   }
 
   #timedOut(): void {
@@ -670,7 +680,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
     }
     const { dma } = this.#seams;
     const total = Math.max(length, ETHER_MIN_LEN) + FCS_LEN;
-    if (!this.#rx.valid || total > LONGEST_RX_FRAME) {
+    if (!this.#rx.valid || total > this.#rx.longest) {
       counters[RX_NO_BUFFER]!++;
       return "dropped";
     }
@@ -745,7 +755,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
   save(): SavedState {
     return {
       version: STATE_VERSION,
-      chip: this.#variant.chip.name,
+      chip: this.#variant.key,
       registers: this.#regs.image(),
       phy: this.#phy.save(),
       eeprom: this.#eeprom.save(),
@@ -767,8 +777,8 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
   load(saved: SavedState): void {
     const state = new StateReader(saved, "rtl8169", STATE_VERSION);
     const chip = state.string("chip");
-    if (chip !== this.#variant.chip.name)
-      throw new StateError(`${state.path}.chip`, `${chip}, expected ${this.#variant.chip.name}`);
+    if (chip !== this.#variant.key)
+      throw new StateError(`${state.path}.chip`, `${chip}, expected ${this.#variant.key}`);
     const image = state.bytes("registers", BLOCK_SIZE);
     this.#checkImage(image, `${state.path}.registers`);
     const applyPhy = this.#phy.check(state.object("phy"));
@@ -783,7 +793,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
     const retry = state.deadline("retry");
     const phyDone = state.integer("phyDone");
     const phyResult = state.integer("phyResult", 0, 0xffff_ffff);
-    const held = state.integer("held", 0, LONGEST_RX_FRAME);
+    const held = state.integer("held", 0, this.#rx.longest);
     const level = state.boolean("level");
     // Everything has been checked: nothing below can fail.
     const regs = this.#regs;
@@ -814,9 +824,11 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort, Tx
   /** Bits that neither a guest nor the chip can change must be what they are after reset. */
   #checkImage(image: Uint8Array, path: string): void {
     const { rw, w1c, resetImage } = this.#variant.registers;
-    for (let at = 0; at < BLOCK_SIZE; at++)
-      if (((image[at]! ^ resetImage[at]!) & ~(rw[at]! | w1c[at]! | OWN_BITS[at]!)) !== 0)
+    for (let at = 0; at < BLOCK_SIZE; at++) {
+      const found = resetImage[at]! | (at === R.CONFIG2.at ? this.#pciClkF : 0);
+      if (((image[at]! ^ found) & ~(rw[at]! | w1c[at]! | OWN_BITS[at]!)) !== 0)
         throw new StateError(`${path}[${at}]`, `${image[at]} sets bits that cannot be set`);
+    }
     if ((image[R.CR.at]! & CR_RST) !== 0) throw new StateError(path, "CR.RST is set");
   }
 }

@@ -1,9 +1,14 @@
 import { ConfigError, parseMac } from "../../src/bytes/index.js";
-import { EEPROM_TYPES } from "../../src/spec/rtl8169.js";
+import { EEPROM_TYPES, RTL8169_CHIPS } from "../../src/spec/rtl8169.js";
 import type { EepromType } from "./eeprom.js";
+
+/** Members of the family, as the keys of `RTL8169_CHIPS`. */
+export type ChipName = keyof typeof RTL8169_CHIPS;
 
 /** What a card is built from; everything else comes with `connect`. */
 export interface Rtl8169Options {
+  /** which chip it carries; default RTL8169SB */
+  readonly chip?: ChipName;
   /** station address in the EEPROM; default 52:54:00:12:34:56 */
   readonly mac?: string | Uint8Array;
   /** payload of the longest frame that it asks its far end for, bytes, 68 … 16361; default 1500 */
@@ -22,16 +27,20 @@ export interface Rtl8169Options {
    * prove that they wait. Default `immediate`, which all known drivers take.
    */
   readonly timing?: "immediate" | "real";
+  /** PCI clock that CONFIG2 tells of and that TCTR counts, MHz; default 33 */
+  readonly pciClock?: 33 | 66;
 }
 
 /** The options with their defaults filled in. */
 export interface CheckedOptions {
+  readonly chip: ChipName;
   readonly mac: Uint8Array;
   readonly mtu: number;
   readonly link: boolean;
   readonly eeprom: EepromType;
   readonly fcs: "computed" | "zero" | "by-strictness";
   readonly timing: "immediate" | "real";
+  readonly pciClock: 33 | 66;
 }
 
 const DEFAULT_MAC = "52:54:00:12:34:56";
@@ -39,10 +48,12 @@ const MIN_MTU = 68;
 /** so that header, tag and FCS fit the 14 bits of a status descriptor */
 const MAX_MTU = 16361;
 
-/** @throws ConfigError `mac-address`, `mtu`, `eeprom-type`, `fcs`, `timing` */
+/** @throws ConfigError `chip`, `mac-address`, `mtu`, `eeprom-type`, `fcs`, `timing`, `pci-clock` */
 export const checkOptions = (options: Rtl8169Options): CheckedOptions => {
   const { mac = DEFAULT_MAC, mtu = 1500, link = true, eeprom = "93C46", fcs = "by-strictness" } = options;
-  const { timing = "immediate" } = options;
+  const { chip = "RTL8169SB", timing = "immediate", pciClock = 33 } = options;
+  if (!Object.hasOwn(RTL8169_CHIPS, chip))
+    throw new ConfigError("chip", `chip ${String(chip)}: expected one of ${Object.keys(RTL8169_CHIPS).join(", ")}`);
   if (!Number.isInteger(mtu) || mtu < MIN_MTU || mtu > MAX_MTU)
     throw new ConfigError("mtu", `mtu ${String(mtu)}: expected ${MIN_MTU} … ${MAX_MTU}`);
   if (!Object.hasOwn(EEPROM_TYPES, eeprom))
@@ -54,5 +65,7 @@ export const checkOptions = (options: Rtl8169Options): CheckedOptions => {
     throw new ConfigError("fcs", `fcs ${String(fcs)}: expected computed or zero`);
   if (timing !== "immediate" && timing !== "real")
     throw new ConfigError("timing", `timing ${String(timing)}: expected immediate or real`);
-  return { mac: parseMac(mac), mtu, link, eeprom, fcs, timing };
+  if (pciClock !== 33 && pciClock !== 66)
+    throw new ConfigError("pci-clock", `pciClock ${String(pciClock)}: expected 33 or 66`);
+  return { chip, mac: parseMac(mac), mtu, link, eeprom, fcs, timing, pciClock };
 };

@@ -10,6 +10,7 @@ import {
   BMCR_AUTOEN,
   BMCR_FDX,
   BMCR_ISO,
+  BMCR_LOOP,
   BMCR_PDOWN,
   BMCR_RESET,
   BMCR_SPEED0,
@@ -44,6 +45,7 @@ import {
   RGEPHY_PAGSR,
   RGEPHY_SR,
   RTL8169,
+  type RtlPhy,
 } from "../../src/spec/rtl8169.js";
 
 /**
@@ -56,8 +58,6 @@ export const AUTONEG_NS = 20_000_000;
 const PAGES = 32;
 const PAGE_REGS = 32;
 
-/** BMSR without link and completion, as a real 8110SC showed it. */
-const BMSR_ABILITIES = 0x7949;
 /** Abilities of the partner at the other end of the cable: 10/100, both duplexes, pause, acknowledged. */
 const PARTNER_ANLPAR = 0x45e1;
 const EXTSR_1000T = 0x3000;
@@ -78,9 +78,9 @@ const STATUS_10 = bits(STATUS["10M"]!);
 const STATUS_LINK = bits(STATUS.LinkSts!);
 const STATUS_FDX = bits(STATUS.FullDup!);
 
-/** The integrated PHY, an RTL8211B or its forerunner: MII registers in pages, and autonegotiation on the clock. */
+/** An integrated PHY, such as the RTL8211B: MII registers in pages, and autonegotiation on the clock. */
 export class Phy {
-  readonly #phyId: number;
+  readonly #kind: RtlPhy;
   readonly #linkChanged: () => void;
   #clock: Clock | null = null;
   #timer: Timer | null = null;
@@ -98,12 +98,11 @@ export class Phy {
   #pause = false;
 
   /**
-   * @param phyId PHYID1 << 16 | PHYID2
    * @param cable whether a partner is plugged in
    * @param linkChanged called after each rise and fall of the link
    */
-  constructor(phyId: number, cable: boolean, linkChanged: () => void) {
-    this.#phyId = phyId;
+  constructor(kind: RtlPhy, cable: boolean, linkChanged: () => void) {
+    this.#kind = kind;
     this.#cable = cable;
     this.#linkChanged = linkChanged;
     this.#defaults();
@@ -115,6 +114,25 @@ export class Phy {
 
   get cable(): boolean {
     return this.#cable;
+  }
+
+  /** 10, 100 or 1000; holds while the link is up */
+  get speedMbps(): number {
+    return this.#speedMbps;
+  }
+
+  get fullDuplex(): boolean {
+    return this.#fullDuplex;
+  }
+
+  /** Whether both ends agreed on PAUSE frames; holds while the link is up. */
+  get pause(): boolean {
+    return this.#pause;
+  }
+
+  /** Whether what the MAC sends comes back from here, whatever the link. IEEE 802.3 §22.2.4.1.2 */
+  get loopback(): boolean {
+    return (this.#store[MII_BMCR]! & BMCR_LOOP) !== 0 && !this.#asleep;
   }
 
   /** PHYStatus (6Ch) as the MAC shows it. */
@@ -150,16 +168,16 @@ export class Phy {
   }
 
   read(reg: number): number {
-    if (reg === RGEPHY_PAGSR) return this.#page;
+    if (reg === RGEPHY_PAGSR && this.#kind.paged) return this.#page;
     if (this.#page !== 0) return this.#page < PAGES ? this.#store[this.#page * PAGE_REGS + reg]! : 0;
     const stored = this.#store[reg]!;
     switch (reg) {
       case MII_BMSR:
         return this.#readStatus();
       case MII_PHYIDR1:
-        return this.#phyId >>> 16;
+        return this.#kind.phyId >>> 16;
       case MII_PHYIDR2:
-        return this.#phyId & 0xffff;
+        return this.#kind.phyId & 0xffff;
       case MII_ANLPAR:
         return this.#complete ? PARTNER_ANLPAR : 0;
       case MII_ANER:
@@ -167,7 +185,7 @@ export class Phy {
       case MII_100T2SR:
         return this.#gigabitStatus();
       case MII_EXTSR:
-        return EXTSR_1000T;
+        return this.#kind.gigabit ? EXTSR_1000T : 0;
       case RGEPHY_SR:
         return this.#vendorStatus();
       case RGEPHY_INSR:
@@ -179,7 +197,7 @@ export class Phy {
   }
 
   write(reg: number, value: number): void {
-    if (reg === RGEPHY_PAGSR) {
+    if (reg === RGEPHY_PAGSR && this.#kind.paged) {
       this.#page = value;
       return;
     }
@@ -213,11 +231,11 @@ export class Phy {
   #readStatus(): number {
     const link = this.#link && !this.#latchedDown;
     this.#latchedDown = !this.#link;
-    return BMSR_ABILITIES | (this.#complete ? BMSR_ACOMP : 0) | (link ? BMSR_LINK : 0);
+    return this.#kind.bmsr | (this.#complete ? BMSR_ACOMP : 0) | (link ? BMSR_LINK : 0);
   }
 
   #gigabitStatus(): number {
-    if (!this.#complete) return 0;
+    if (!this.#complete || !this.#kind.gigabit) return 0;
     const partner = GTSR_LP_1000TFDX | GTSR_LP_1000THDX;
     if (!this.#link || this.#speedMbps !== 1000) return partner;
     const manual = this.#store[MII_100T2CR]! & (GTCR_MAN_MS | GTCR_MAN_ADV);
@@ -249,7 +267,7 @@ export class Phy {
   #writePower(reg: number, value: number): void {
     const before = this.#store[reg]!;
     this.#store[reg] = value;
-    if (((before ^ value) & RGEPHY_MMD_PDOWN) !== 0) this.#restart();
+    if (this.#kind.sleeps && ((before ^ value) & RGEPHY_MMD_PDOWN) !== 0) this.#restart();
   }
 
   /** Values after power-on and after BMCR reset; vendor pages keep theirs. */
@@ -258,16 +276,19 @@ export class Phy {
     this.#store[MII_BMCR] = BMCR_AUTOEN;
     this.#store[MII_ANAR] = 0x01e1;
     this.#store[MII_ANNP] = 0x2001;
-    this.#store[MII_100T2CR] = GTCR_ADV_1000TFDX | GTCR_ADV_1000THDX;
+    if (this.#kind.gigabit) this.#store[MII_100T2CR] = GTCR_ADV_1000TFDX | GTCR_ADV_1000THDX;
     this.#store[RGEPHY_CR] = RGEPHY_CR_MDI_AUTO;
+  }
+
+  get #asleep(): boolean {
+    if ((this.#store[MII_BMCR]! & (BMCR_PDOWN | BMCR_ISO)) !== 0) return true;
+    return this.#kind.sleeps && (this.#store[MII_MMDAADR]! & RGEPHY_MMD_PDOWN) !== 0;
   }
 
   /** Drops the link and, where there is a partner and the PHY is awake, brings it up again in its time. */
   #restart(): void {
-    const asleep =
-      (this.#store[MII_BMCR]! & (BMCR_PDOWN | BMCR_ISO)) !== 0 || (this.#store[MII_MMDAADR]! & RGEPHY_MMD_PDOWN) !== 0;
     this.#complete = false;
-    if (this.#cable && !asleep && this.#clock !== null) this.#timer?.arm(this.#clock.now() + AUTONEG_NS);
+    if (this.#cable && !this.#asleep && this.#clock !== null) this.#timer?.arm(this.#clock.now() + AUTONEG_NS);
     else this.#timer?.cancel();
     this.#latchedDown = true;
     if (!this.#link) return;
@@ -282,12 +303,13 @@ export class Phy {
     let link = true;
     this.#pause = false;
     if ((control & BMCR_AUTOEN) === 0) {
-      this.#speedMbps = (control & BMCR_SPEED1) !== 0 ? 1000 : (control & BMCR_SPEED0) !== 0 ? 100 : 10;
+      const fastest = this.#kind.gigabit && (control & BMCR_SPEED1) !== 0;
+      this.#speedMbps = fastest ? 1000 : (control & BMCR_SPEED0) !== 0 ? 100 : 10;
       this.#fullDuplex = (control & BMCR_FDX) !== 0;
     } else {
       this.#complete = true;
       this.#store[RGEPHY_INSR] = this.#store[RGEPHY_INSR]! | INSR_AN_COMPLETE;
-      const gigabit = this.#store[MII_100T2CR]!;
+      const gigabit = this.#kind.gigabit ? this.#store[MII_100T2CR]! : 0;
       const common = this.#store[MII_ANAR]! & PARTNER_ANLPAR;
       if ((gigabit & GTCR_ADV_1000TFDX) !== 0) this.#common(1000, true);
       else if ((gigabit & GTCR_ADV_1000THDX) !== 0) this.#common(1000, false);

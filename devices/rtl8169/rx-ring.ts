@@ -3,23 +3,18 @@ import type { DmaDoor, SavedState } from "../../src/contract/index.js";
 import { bits } from "../../src/regs/index.js";
 import {
   RTL8169_DESC_SIZE,
-  RTL8169_MAX_DESCS,
   RTL8169_MIN_RX_BUFFER,
   RTL8169_RX_COMMAND,
   RTL8169_RX_STATUS,
 } from "../../src/spec/rtl8169.js";
-import { Descriptor } from "./descriptor.js";
+import { Descriptor, type RingFormat } from "./descriptor.js";
 
 const OWN = bits(RTL8169_RX_COMMAND.OWN);
 const EOR = bits(RTL8169_RX_COMMAND.EOR);
-const BUFFER_SIZE = bits(RTL8169_RX_COMMAND.Buffer_Size);
 const FS = bits(RTL8169_RX_STATUS.FS);
 const LS = bits(RTL8169_RX_STATUS.LS);
 
 const FCS_LEN = 4;
-/** bytes, FCS included: what the length field of a status can say */
-export const LONGEST_RX_FRAME = bits(RTL8169_RX_STATUS.Frame_Length);
-
 /** What a receive ring needs of its card. */
 export interface RxCard {
   report(code: string, value: number): void;
@@ -33,13 +28,16 @@ export type Delivery = "delivered" | "full" | "lost";
 /** The receive ring: filled without a doorbell, the current descriptor is looked at for every frame. */
 export class RxRing {
   readonly #card: RxCard;
+  readonly #descriptors: number;
+  readonly #lengthMask: number;
+  readonly #statusShift: number;
   #computeFcs = true;
   readonly #descriptor = new Descriptor();
   /** the descriptors that the present frame takes: filled by #reserve, used by deliver, meaningless in between */
-  readonly #address = new Float64Array(RTL8169_MAX_DESCS);
-  readonly #buffer = new Float64Array(RTL8169_MAX_DESCS);
-  readonly #size = new Uint16Array(RTL8169_MAX_DESCS);
-  readonly #eor = new Uint8Array(RTL8169_MAX_DESCS);
+  readonly #address: Float64Array;
+  readonly #buffer: Float64Array;
+  readonly #size: Uint16Array;
+  readonly #eor: Uint8Array;
   #reserved = 0;
   #next = 0;
   /** CRC of the present frame as far as it stands in guest memory */
@@ -51,8 +49,15 @@ export class RxRing {
   #base = 0;
   #index = 0;
 
-  constructor(card: RxCard) {
+  constructor(card: RxCard, { descriptors, lengthMask, statusShift }: RingFormat) {
     this.#card = card;
+    this.#descriptors = descriptors;
+    this.#lengthMask = lengthMask;
+    this.#statusShift = statusShift;
+    this.#address = new Float64Array(descriptors);
+    this.#buffer = new Float64Array(descriptors);
+    this.#size = new Uint16Array(descriptors);
+    this.#eor = new Uint8Array(descriptors);
   }
 
   /** false while no base is set: frames are then lost without DMA */
@@ -64,6 +69,11 @@ export class RxRing {
   setFcs(computed: boolean): void {
     this.#computeFcs = computed;
     this.#tail.fill(0);
+  }
+
+  /** bytes, FCS included: what the length field of a status can say */
+  get longest(): number {
+    return this.#lengthMask;
   }
 
   /** descriptors that the last delivered frame took */
@@ -88,7 +98,7 @@ export class RxRing {
 
   /**
    * Puts a frame into the ring, padded and with its FCS.
-   * @param status bits of the last descriptor's status beside OWN, EOR, FS, LS and the length
+   * @param status flags of the last descriptor beside OWN, EOR, FS and LS, where the 8169 has them
    */
   deliver(door: DmaDoor, bytes: Uint8Array, start: number, length: number, status: number): Delivery {
     const total = (length < ETHER_MIN_LEN ? ETHER_MIN_LEN : length) + FCS_LEN;
@@ -109,7 +119,7 @@ export class RxRing {
     // The data stands in memory before the first OWN goes, and the descriptor with LS is the last one.
     for (let i = 0; i <= last; i++) {
       const eor = this.#eor[i]! !== 0 ? EOR : 0;
-      const flags = (i === 0 ? FS : 0) | (i === last ? LS | status | total : this.#size[i]!);
+      const flags = (i === 0 ? FS : 0) | (i === last ? LS | (status >>> this.#statusShift) | total : this.#size[i]!);
       this.#descriptor.complete(door, this.#address[i]!, eor | flags, 0);
     }
     this.#index = this.#next;
@@ -122,12 +132,12 @@ export class RxRing {
     let found = 0;
     let index = this.#index;
     for (let left = total; left > 0; ) {
-      if (found === RTL8169_MAX_DESCS) return this.#never(total);
+      if (found === this.#descriptors) return this.#never(total);
       const address = this.#base + index * RTL8169_DESC_SIZE;
       if (!descriptor.fetch(door, address)) return this.#abort("rx-ring-address", address);
       const { opts1, buffer } = descriptor;
       if ((opts1 & OWN) === 0) return "full";
-      const size = opts1 & BUFFER_SIZE;
+      const size = opts1 & this.#lengthMask;
       if (size < RTL8169_MIN_RX_BUFFER) {
         this.#card.report("rx-buffer-size", size);
         return "lost";
@@ -141,7 +151,7 @@ export class RxRing {
       this.#eor[found] = eor ? 1 : 0;
       found++;
       left -= part;
-      index = eor || index === RTL8169_MAX_DESCS - 1 ? 0 : index + 1;
+      index = eor || index === this.#descriptors - 1 ? 0 : index + 1;
       if (left > 0 && index === this.#index) return this.#never(total);
     }
     this.#reserved = found;
@@ -195,7 +205,7 @@ export class RxRing {
 
   /** Checks a state and returns what applies it, once the ring's base is set. @throws StateError */
   check(state: StateReader): () => void {
-    const index = state.integer("index", 0, RTL8169_MAX_DESCS - 1);
+    const index = state.integer("index", 0, this.#descriptors - 1);
     return () => {
       this.#index = index;
     };

@@ -1,9 +1,9 @@
 import { copyBytes, ETHER_MIN_LEN, StateError, type StateReader } from "../../src/bytes/index.js";
 import type { DmaDoor, SavedState, Verdict } from "../../src/contract/index.js";
 import { bits } from "../../src/regs/index.js";
-import { RTL8169, RTL8169_DESC_SIZE, RTL8169_MAX_DESCS, RTL8169_TX_OPTS1 } from "../../src/spec/rtl8169.js";
+import { RTL8169, RTL8169_DESC_SIZE, RTL8169_TX_OPTS1 } from "../../src/spec/rtl8169.js";
 import { insertChecksums } from "./checksum.js";
-import { Descriptor } from "./descriptor.js";
+import { Descriptor, type RingFormat } from "./descriptor.js";
 
 const OWN = bits(RTL8169_TX_OPTS1.OWN);
 const EOR = bits(RTL8169_TX_OPTS1.EOR);
@@ -47,6 +47,7 @@ export interface TxCard {
 /** One transmit ring. The chip has two: normal (TNPDS) and high priority (THPDS). */
 export class TxRing {
   readonly #card: TxCard;
+  readonly #descriptors: number;
   readonly #descriptor = new Descriptor();
   #stage = new Uint8Array(0); // made when a frame first has to be put together
   #stageView = new DataView(this.#stage.buffer);
@@ -66,8 +67,9 @@ export class TxRing {
   /** the far end answered `later` for the packet at #index */
   #stalled = false;
 
-  constructor(card: TxCard) {
+  constructor(card: TxCard, { descriptors }: RingFormat) {
     this.#card = card;
+    this.#descriptors = descriptors;
   }
 
   get stalled(): boolean {
@@ -96,7 +98,7 @@ export class TxRing {
 
   /** A doorbell: there may be descriptors to send. */
   activate(): void {
-    this.#left = RTL8169_MAX_DESCS;
+    this.#left = this.#descriptors;
   }
 
   /** The doorbell came to nothing. */
@@ -128,7 +130,7 @@ export class TxRing {
         return used;
       }
       descriptor.release(door, address, opts1 & RELEASED);
-      this.#index = (opts1 & EOR) !== 0 || this.#index === RTL8169_MAX_DESCS - 1 ? 0 : this.#index + 1;
+      this.#index = (opts1 & EOR) !== 0 || this.#index === this.#descriptors - 1 ? 0 : this.#index + 1;
       this.#left--;
       used++;
     }
@@ -245,8 +247,8 @@ export class TxRing {
 
   /** Checks a state and returns what applies it, once the ring's base is set. @throws StateError */
   check(state: StateReader): () => void {
-    const index = state.integer("index", 0, RTL8169_MAX_DESCS - 1);
-    const left = state.integer("left", 0, RTL8169_MAX_DESCS);
+    const index = state.integer("index", 0, this.#descriptors - 1);
+    const left = state.integer("left", 0, this.#descriptors);
     const stage = state.bytes("stage");
     const open = state.boolean("open");
     const command = state.integer("command", -(2 ** 31), 2 ** 31 - 1);

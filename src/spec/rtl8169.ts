@@ -341,13 +341,40 @@ export const RTL8169_DECLARATIONS = {
   FFER: { at: 0xfc, width: 4, rw: 0xffff_ffff, doc: "CardBus function force event; stored only" },
 } as const satisfies { readonly [name: string]: RegisterDeclaration };
 
+const RTL8169_BLOCK = {
+  name: "rtl8169",
+  source: "RTL8169 data sheet; drivers of Linux, FreeBSD, OpenBSD, iPXE and U-Boot",
+  size: 0x100,
+} as const;
+
 /** Operational registers of the RTL8169SB (TxConfig version 1000_0000h). */
-export const RTL8169 = defineRegisters<keyof typeof RTL8169_DECLARATIONS>(
-  { name: "rtl8169", source: "RTL8169 data sheet; drivers of Linux, FreeBSD, OpenBSD, iPXE and U-Boot", size: 0x100 },
-  RTL8169_DECLARATIONS,
-);
+export const RTL8169 = defineRegisters<keyof typeof RTL8169_DECLARATIONS>(RTL8169_BLOCK, RTL8169_DECLARATIONS);
+
+/** Replaces values only, so that a variant's hooks are the bits of the 8169SB's. */
+const variantMap = (name: string, { version }: Rtl8169Chip): typeof RTL8169 =>
+  defineRegisters<keyof typeof RTL8169_DECLARATIONS>(
+    { ...RTL8169_BLOCK, name },
+    { ...RTL8169_DECLARATIONS, TCR: { ...RTL8169_DECLARATIONS.TCR, reset: version } },
+  );
 
 // ------------------------------------------------------------------------------------------------ the chips
+
+/** The PHY inside a chip. */
+export interface RtlPhy {
+  /** PHYID1 << 16 | PHYID2 */
+  readonly phyId: number;
+  /** BMSR without link and completion. Observed: a real 8110SC */
+  readonly bmsr: number;
+  readonly gigabit: boolean;
+  /** register 31 selects a page */
+  readonly paged: boolean;
+  /** bit 9 of register 14 keeps it down; on others the register is only stored */
+  readonly sleeps: boolean;
+}
+
+const RTL8211: RtlPhy = { phyId: 0x001c_c910, bmsr: 0x7949, gigabit: true, paged: true, sleeps: false };
+/** Its identifier is known from an 8110SC; for the 8169SB it is an assumption that Linux and FreeBSD accept. */
+const RTL8211B: RtlPhy = { ...RTL8211, phyId: 0x001c_c912, sleeps: true };
 
 /** What tells one chip of the family from another. */
 export interface Rtl8169Chip {
@@ -357,23 +384,40 @@ export interface Rtl8169Chip {
   readonly revisionId: number;
   /** read-only bits of TCR: 31–26 and 23–20 */
   readonly version: number;
-  /** PHYID1 << 16 | PHYID2 */
-  readonly phyId: number;
+  readonly phy: RtlPhy;
 }
 
 /** Bits of TCR that name the chip. */
 export const TCR_HWVERID = 0xfcf0_0000;
 
-/** The PCI members. The 8169SB's PHY identifier is an assumption that Linux and FreeBSD accept. */
+/**
+ * The PCI members. Both spins of the 8169SC have a name in FreeBSD, but one. Linux writes 0260h to register 14 of an
+ * RTL8211 at a forced 100 Mb/s, so bit 9 cannot mean there what it means on an RTL8211B.
+ */
 export const RTL8169_CHIPS = {
-  RTL8169: { name: "8169", deviceId: 0x8169, revisionId: 0x10, version: 0x0000_0000, phyId: 0x001c_c910 },
-  RTL8169S: { name: "8169S", deviceId: 0x8169, revisionId: 0x10, version: 0x0080_0000, phyId: 0x001c_c910 },
-  RTL8110S: { name: "8110S", deviceId: 0x8169, revisionId: 0x10, version: 0x0400_0000, phyId: 0x001c_c910 },
-  RTL8169SB: { name: "8169SB/8110SB", deviceId: 0x8169, revisionId: 0x10, version: 0x1000_0000, phyId: 0x001c_c912 },
-  RTL8169SC: { name: "8169SC/8110SC", deviceId: 0x8167, revisionId: 0x10, version: 0x1800_0000, phyId: 0x001c_c912 },
+  RTL8169: { name: "8169", deviceId: 0x8169, revisionId: 0x10, version: 0x0000_0000, phy: RTL8211 },
+  RTL8169S: { name: "8169S", deviceId: 0x8169, revisionId: 0x10, version: 0x0080_0000, phy: RTL8211 },
+  RTL8110S: { name: "8110S", deviceId: 0x8169, revisionId: 0x10, version: 0x0400_0000, phy: RTL8211 },
+  RTL8169SB: { name: "8169SB/8110SB", deviceId: 0x8169, revisionId: 0x10, version: 0x1000_0000, phy: RTL8211B },
+  RTL8169SC: { name: "8169SC/8110SC", deviceId: 0x8167, revisionId: 0x10, version: 0x1800_0000, phy: RTL8211B },
+  RTL8169SCe: { name: "8169SC/8110SC", deviceId: 0x8167, revisionId: 0x10, version: 0x9800_0000, phy: RTL8211B },
 } as const satisfies { readonly [name: string]: Rtl8169Chip };
 
-/** One PCI clock at 33⅓ MHz: the unit of TCTR and TimerInt. */
+/** The register map of each chip. */
+export const RTL8169_MAPS: { readonly [C in keyof typeof RTL8169_CHIPS]: typeof RTL8169 } = {
+  RTL8169: variantMap("rtl8169-0", RTL8169_CHIPS.RTL8169),
+  RTL8169S: variantMap("rtl8169s", RTL8169_CHIPS.RTL8169S),
+  RTL8110S: variantMap("rtl8110s", RTL8169_CHIPS.RTL8110S),
+  RTL8169SB: RTL8169,
+  RTL8169SC: variantMap("rtl8169sc", RTL8169_CHIPS.RTL8169SC),
+  RTL8169SCe: variantMap("rtl8169sce", RTL8169_CHIPS.RTL8169SCe),
+};
+
+/** CONFIG2.PCICLKF: the PCI clock that the chip found. */
+export const PCICLKF_33 = 0;
+export const PCICLKF_66 = 1;
+
+/** One PCI clock at 33⅓ MHz, in ns: the unit of TCTR and TimerInt. At 66⅔ MHz it is half of this. */
 export const PCI_CLOCK_NS = 30;
 
 // ------------------------------------------------------------------------------------------------ descriptors
