@@ -59,6 +59,8 @@ export interface VqAllocInfo {
   readonly maxIndirect: number;
   /** interrupt handler; null for a queue that is polled */
   readonly handler: (() => void) | null;
+  /** number of the queue; default its place in the list */
+  readonly index?: number;
 }
 
 /** What a transport tells its child. virtio_if.m */
@@ -77,7 +79,7 @@ export interface VirtioAttach extends VirtioProbe {
   /** Ends the negotiation. @throws DriverError EOPNOTSUPP when the device refuses */
   finalizeFeatures(): void;
   withFeature(bit: number): boolean;
-  /** Makes the queues 0, 1, …; all at once, they live as long as the child. @throws DriverError, ResourceError */
+  /** Makes the queues, all at once; they live as long as the child, and come in the order of the list. @throws DriverError, ResourceError */
   allocVirtqueues(infos: readonly VqAllocInfo[]): readonly Virtqueue[];
   /** Finds interrupts for the queues and for configuration changes, and enables the queues. @throws ResourceError */
   setupIntr(): void;
@@ -95,6 +97,12 @@ export interface VirtioAttach extends VirtioProbe {
   reinit(features: VirtioFeatures): void;
   /** DRIVER_OK. */
   reinitComplete(): void;
+  /**
+   * Resets one queue while the others go on, and enables it again with an empty ring. §2.6.1
+   * @param between runs when the device has let go of the queue's buffers: drains it
+   * @returns false when RING_RESET was not accepted, and then nothing has happened; @throws DriverError
+   */
+  restartVq(vq: Virtqueue, between: () => void): boolean;
   /** Runs the handlers as if there had been an interrupt. */
   poll(): void;
   /** Runs the handler of a queue at the next `poll` of the machine: for one that used up its budget. */

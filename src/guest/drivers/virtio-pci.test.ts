@@ -1,6 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { type Driver, DriverError } from "../types.js";
+import { frameSegments } from "./ifnet.js";
 import { attachDriver } from "./testing/fake-pci.js";
 import { FakeVirtio, type FakeVirtioOptions } from "./testing/fake-virtio.js";
 import {
@@ -12,7 +13,7 @@ import {
   type VirtioProbe,
   virtioFeatures,
 } from "./virtio-bus.js";
-import { type InterruptScheme, type VirtioPci, virtioPciDriver } from "./virtio-pci.js";
+import { type VirtioPci, type VirtioPciOptions, virtioPciDriver } from "./virtio-pci.js";
 import type { Virtqueue } from "./virtqueue.js";
 
 /** A child that takes two queues and lets the test look on. */
@@ -55,11 +56,11 @@ const childDriver = (options: ChildOptions = {}): Driver<VirtioProbe, VirtioAtta
 
 const rig = (
   device: Partial<FakeVirtioOptions> & { modern: boolean },
-  options: ChildOptions & { interrupts?: InterruptScheme; before?: (fake: FakeVirtio) => void } = {},
+  options: ChildOptions & VirtioPciOptions & { before?: (fake: FakeVirtio) => void } = {},
 ) => {
   const fake = new FakeVirtio({ features: [5, 16, 28, 29, 32], vectors: 4, ...device });
   options.before?.(fake);
-  const driver = virtioPciDriver(options.interrupts === undefined ? {} : { interrupts: options.interrupts });
+  const driver = virtioPciDriver(options);
   const attached = attachDriver(driver, fake.pci, [childDriver(options)]);
   const child = attached.children.get("child") as Child;
   return { fake, attached, child, transport: attached.softc as VirtioPci };
@@ -273,6 +274,81 @@ test("VIO-346 a vector that reads back as none sends the driver to the next sche
     later.fake.badVectorFrom = 1;
     assert.throws(() => later.child.bus.reinit(virtioFeatures(5)), /vector/);
   }
+});
+
+// Bits 35, 38, 39, 40 of VIRTIO 1.3 §6
+const LATER = { inOrder: true, notificationData: true, notifConfigData: true, ringReset: true } as const;
+const LATER_BITS = [35, 38, 39, 40];
+
+test("what FreeBSD does not know is accepted where offered and asked for, by registers that are there", () => {
+  const offered = { modern: true, features: [5, 28, 29, 32, ...LATER_BITS] };
+  const accepted = ({ child }: ReturnType<typeof rig>) => LATER_BITS.filter((bit) => child.bus.withFeature(bit));
+  assert.equal(accepted(rig(offered)), []);
+  assert.equal(accepted(rig(offered, LATER)), LATER_BITS);
+  for (const [option, bit] of [
+    ["inOrder", 35],
+    ["notificationData", 38],
+    ["notifConfigData", 39],
+    ["ringReset", 40],
+  ] as const)
+    assert.equal(accepted(rig(offered, { [option]: true })), [bit]);
+  // queue_notif_config_data is at 38h, queue_reset at 3Ah: a structure of VIRTIO 1.0 ends before them.
+  assert.equal(accepted(rig({ ...offered, commonLength: 0x38 }, LATER)), [35, 38]);
+  assert.equal(accepted(rig({ ...offered, commonLength: 0x3c }, LATER)), LATER_BITS);
+  assert.is(rig({ ...offered, modern: false }, LATER).fake.driverFeatures >> 32n, 0n);
+});
+
+test("a doorbell is 16 bits with the queue, or 32 with what comes next, or a value of the device's choice", () => {
+  for (const options of [{}, { notificationData: true }, { notifConfigData: true }, LATER]) {
+    const { fake, child } = rig({ modern: true, features: [5, 32, ...LATER_BITS] }, options);
+    const [, b] = child.vqs as [Virtqueue, Virtqueue];
+    const segments = frameSegments(1);
+    segments.len[0] = 1;
+    for (let i = 0; i < 3; i++) {
+      b.enqueue(0, segments, 1, 0);
+      b.notify();
+    }
+    assert.equal(fake.faults, []);
+    assert.equal(
+      fake.log.filter((line) => line.startsWith("notify")),
+      ["notify 1", "notify 1", "notify 1"],
+    );
+    assert.equal(fake.nexts, "notificationData" in options ? [1, 2, 3] : []);
+  }
+});
+
+test("one queue is reset while the others go on: drained, empty, its vector set, enabled again", () => {
+  for (const vectors of [4, 0]) {
+    const { fake, child } = rig({ modern: true, features: [5, 32, 40], vectors }, { ringReset: true });
+    const [a, b] = child.vqs as [Virtqueue, Virtqueue];
+    const segments = frameSegments(1);
+    segments.len[0] = 1;
+    for (const vq of [a, b]) vq.enqueue(7, segments, 1, 0);
+    for (const vq of [a, b]) vq.notify();
+    fake.log.length = 0;
+    fake.slowQueueReset = 3;
+    const drained: number[] = [];
+    const done = child.bus.restartVq(b, () => {
+      fake.log.push("between");
+      for (let cookie = b.drain(); cookie >= 0; cookie = b.drain()) drained.push(cookie);
+    });
+    assert.ok(done);
+    assert.equal(drained, [7]);
+    assert.equal(fake.log, ["reset 1", "between", "enable 1"]);
+    assert.is(fake.vector(1), vectors === 0 ? 0xffff : 2);
+    assert.is(a.inFlight, 1);
+    assert.is(b.nfree, 16);
+    b.enqueue(8, segments, 1, 0);
+    b.notify();
+    assert.is(fake.ring(1).availIdx, 1);
+    assert.is(fake.status & 4, 4);
+    assert.equal(fake.faults, []);
+
+    fake.slowQueueReset = Number.POSITIVE_INFINITY;
+    assert.throws(() => child.bus.restartVq(b, () => {}), /ETIMEDOUT/);
+  }
+  const without = rig({ modern: true, features: [5, 32] }, { ringReset: true });
+  assert.not(without.child.bus.restartVq(without.child.vqs[0]!, () => assert.unreachable()));
 });
 
 test("a configuration change reaches the child, by its vector and by bit 1 of the ISR", () => {

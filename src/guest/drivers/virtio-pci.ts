@@ -1,13 +1,10 @@
 import type { GuestBus } from "../../contract/index.js";
 import {
-  PCI_BASE_ADDRESS_0,
-  PCI_BASE_ADDRESS_SPACE_IO,
   PCI_CAP_ID_MSIX,
   PCI_MSIX_FLAGS,
   PCI_MSIX_FLAGS_ENABLE,
   PCI_MSIX_TABLE,
   PCI_MSIX_TABLE_BIR,
-  PCI_STD_NUM_BARS,
 } from "../../spec/pci.js";
 import {
   PCI_VENDOR_ID_REDHAT_QUMRANET,
@@ -19,8 +16,12 @@ import {
   VIRTIO_CONFIG_S_NEEDS_RESET,
   VIRTIO_F_ANY_LAYOUT,
   VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_IN_ORDER,
   VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_NOTIF_CONFIG_DATA,
+  VIRTIO_F_NOTIFICATION_DATA,
   VIRTIO_F_RING_PACKED,
+  VIRTIO_F_RING_RESET,
   VIRTIO_F_VERSION_1,
   VIRTIO_ID_9P,
   VIRTIO_ID_BALLOON,
@@ -30,26 +31,10 @@ import {
   VIRTIO_ID_RNG,
   VIRTIO_ID_SCSI,
   VIRTIO_MSI_NO_VECTOR,
-  VIRTIO_PCI_CAP_BAR,
-  VIRTIO_PCI_CAP_CFG_TYPE,
-  VIRTIO_PCI_CAP_COMMON_CFG,
-  VIRTIO_PCI_CAP_DEVICE_CFG,
-  VIRTIO_PCI_CAP_ISR_CFG,
-  VIRTIO_PCI_CAP_LENGTH,
-  VIRTIO_PCI_CAP_NOTIFY_CFG,
-  VIRTIO_PCI_CAP_OFFSET,
-  VIRTIO_PCI_CAP_VNDR,
-  VIRTIO_PCI_COMMON,
-  VIRTIO_PCI_COMMON_CFG_SIZE_1_0,
-  VIRTIO_PCI_CONFIG_OFF_MSIX,
-  VIRTIO_PCI_CONFIG_OFF_NO_MSIX,
   VIRTIO_PCI_ISR_CONFIG,
   VIRTIO_PCI_ISR_QUEUE,
-  VIRTIO_PCI_LEGACY,
   VIRTIO_PCI_MODERN_ID_BASE,
   VIRTIO_PCI_MODERN_ID_LAST,
-  VIRTIO_PCI_NOTIFY_CAP_MULT,
-  VIRTIO_PCI_QUEUE_ADDR_SHIFT,
   VIRTIO_PCI_TRANSITIONAL_ID_FIRST,
   VIRTIO_PCI_TRANSITIONAL_ID_LAST,
   VIRTIO_PCI_VRING_ALIGN,
@@ -58,7 +43,6 @@ import { PCI } from "../pci-class.js";
 import {
   BUS_PROBE_DEFAULT,
   BusError,
-  type BusSpace,
   type Device,
   type DmaConstraints,
   type DmaTag,
@@ -70,6 +54,7 @@ import {
   type PciProbe,
 } from "../types.js";
 import { PackedVirtqueue } from "./packed-virtqueue.js";
+import { SplitVirtqueue } from "./split-virtqueue.js";
 import {
   featuresAnd,
   featuresOr,
@@ -82,7 +67,13 @@ import {
   type VqAllocInfo,
   virtioFeatures,
 } from "./virtio-bus.js";
-import { SplitVirtqueue } from "./split-virtqueue.js";
+import {
+  hasModernRegisters,
+  LegacyRegisters,
+  mapModern,
+  type VirtioRegisters,
+  windows,
+} from "./virtio-pci-registers.js";
 import type { Virtqueue } from "./virtqueue.js";
 
 /**
@@ -93,257 +84,12 @@ import type { Virtqueue } from "./virtqueue.js";
  * ACKNOWLEDGE again, for the next driver. @see VIRTIO 1.3 §3.1.1, §4.1.5.1
  */
 
-// ------------------------------------------------------------------------------------------------ registers
-
-/** Reset polls of 1 ms each; devices answer at once, or after their last write has ended. §4.1.4.3.2 */
+/** Polls of 1 ms each for the end of a reset; devices answer at once, or after their last write has ended. §4.1.4.3.2 */
 const RESET_POLLS = 1000;
 /** The doubtful reads of several bytes are repeated this often before one is believed. */
 const CONFIG_TRIES = 100;
 /** What an absent function reads as. */
 const GONE = 0xff;
-
-/** What differs between the two register layouts; FreeBSD's virtio_pci_if.m */
-interface Registers {
-  readonly modern: boolean;
-  getStatus(): number;
-  setStatus(status: number): void;
-  hostFeatures(): VirtioFeatures;
-  setGuestFeatures(features: VirtioFeatures): void;
-  /** descriptors of a queue, 0 where there is none */
-  vqSize(index: number): number;
-  setVq(vq: Virtqueue): void;
-  enableVq(index: number): void;
-  /** @returns the vector as the device repeats it */
-  setConfigVector(vector: number): number;
-  setVqVector(index: number, vector: number): number;
-  readIsr(): number;
-  notify(index: number): void;
-  /** changes with the device configuration; −1 where there is no such thing */
-  configGeneration(): number;
-  configRead1(offset: number): number;
-  configRead2(offset: number): number;
-  configWrite1(offset: number, value: number): void;
-  /** MSI-X was switched on or off */
-  msix: boolean;
-}
-
-const L = VIRTIO_PCI_LEGACY.regs;
-
-/** BAR 0 of legacy and transitional devices. §4.1.4.10 */
-class LegacyRegisters implements Registers {
-  readonly modern = false;
-  readonly #io: BusSpace;
-  msix = false;
-
-  constructor(io: BusSpace) {
-    this.#io = io;
-  }
-
-  getStatus(): number {
-    return this.#io.read1(L.device_status.at);
-  }
-  setStatus(status: number): void {
-    this.#io.write1(L.device_status.at, status);
-  }
-  hostFeatures(): VirtioFeatures {
-    return { lo: this.#io.read4(L.device_features.at), hi: 0 };
-  }
-  setGuestFeatures(features: VirtioFeatures): void {
-    this.#io.write4(L.driver_features.at, features.lo);
-  }
-  vqSize(index: number): number {
-    this.#io.write2(L.queue_select.at, index);
-    return this.#io.read2(L.queue_size.at);
-  }
-  setVq(vq: Virtqueue): void {
-    this.#io.write2(L.queue_select.at, vq.index);
-    this.#io.write4(L.queue_address.at, vq.descPaddr / 2 ** VIRTIO_PCI_QUEUE_ADDR_SHIFT);
-  }
-  enableVq(): void {
-    // its address has enabled it
-  }
-  setConfigVector(vector: number): number {
-    this.#io.write2(L.config_msix_vector.at, vector);
-    return this.#io.read2(L.config_msix_vector.at);
-  }
-  setVqVector(index: number, vector: number): number {
-    this.#io.write2(L.queue_select.at, index);
-    this.#io.write2(L.queue_msix_vector.at, vector);
-    return this.#io.read2(L.queue_msix_vector.at);
-  }
-  readIsr(): number {
-    return this.#io.read1(L.isr_status.at);
-  }
-  notify(index: number): void {
-    this.#io.write2(L.queue_notify.at, index);
-  }
-  configGeneration(): number {
-    return -1;
-  }
-  configRead1(offset: number): number {
-    return this.#io.read1(this.#config + offset);
-  }
-  configRead2(offset: number): number {
-    return this.#io.read1(this.#config + offset) | (this.#io.read1(this.#config + offset + 1) << 8);
-  }
-  configWrite1(offset: number, value: number): void {
-    this.#io.write1(this.#config + offset, value);
-  }
-
-  /** The vector registers push the device configuration 4 bytes up while MSI-X is enabled. */
-  get #config(): number {
-    return this.msix ? VIRTIO_PCI_CONFIG_OFF_MSIX : VIRTIO_PCI_CONFIG_OFF_NO_MSIX;
-  }
-}
-
-const C = VIRTIO_PCI_COMMON.regs;
-
-/** A structure that a capability points to: a window and where it begins there. */
-interface Structure {
-  readonly space: BusSpace;
-  readonly offset: number;
-  readonly length: number;
-}
-
-/** The structures of VIRTIO 1.0 and later. §4.1.4.3 … §4.1.4.6 */
-class ModernRegisters implements Registers {
-  readonly modern = true;
-  readonly #space: BusSpace; // of the common structure, which is used most
-  readonly #common: number;
-  readonly #isr: Structure;
-  readonly #config: Structure | null;
-  readonly #notify: BusSpace;
-  readonly #notifyOffset: number;
-  readonly #notifyLength: number;
-  readonly #notifyMultiplier: number;
-  #notifyAt = new Float64Array(0); // by queue
-  msix = false;
-
-  constructor(common: Structure, isr: Structure, config: Structure | null, notify: Structure, multiplier: number) {
-    this.#space = common.space;
-    this.#common = common.offset;
-    this.#isr = isr;
-    this.#config = config;
-    this.#notify = notify.space;
-    this.#notifyOffset = notify.offset;
-    this.#notifyLength = notify.length;
-    this.#notifyMultiplier = multiplier;
-  }
-
-  getStatus(): number {
-    return this.#space.read1(this.#common + C.device_status.at);
-  }
-  setStatus(status: number): void {
-    this.#space.write1(this.#common + C.device_status.at, status);
-  }
-  hostFeatures(): VirtioFeatures {
-    this.#space.write4(this.#common + C.device_feature_select.at, 0);
-    const lo = this.#space.read4(this.#common + C.device_feature.at);
-    this.#space.write4(this.#common + C.device_feature_select.at, 1);
-    return { lo, hi: this.#space.read4(this.#common + C.device_feature.at) };
-  }
-  setGuestFeatures(features: VirtioFeatures): void {
-    this.#space.write4(this.#common + C.driver_feature_select.at, 0);
-    this.#space.write4(this.#common + C.driver_feature.at, features.lo);
-    this.#space.write4(this.#common + C.driver_feature_select.at, 1);
-    this.#space.write4(this.#common + C.driver_feature.at, features.hi);
-  }
-  vqSize(index: number): number {
-    if (index >= this.#space.read2(this.#common + C.num_queues.at)) return 0;
-    this.#space.write2(this.#common + C.queue_select.at, index);
-    return this.#space.read2(this.#common + C.queue_size.at);
-  }
-  setVq(vq: Virtqueue): void {
-    const at = this.#common;
-    this.#space.write2(at + C.queue_select.at, vq.index);
-    this.#space.write2(at + C.queue_size.at, vq.size);
-    this.#write8(at + C.queue_desc_lo.at, vq.descPaddr);
-    this.#write8(at + C.queue_driver_lo.at, vq.availPaddr);
-    this.#write8(at + C.queue_device_lo.at, vq.usedPaddr);
-    const doorbell = this.#space.read2(at + C.queue_notify_off.at) * this.#notifyMultiplier;
-    if (doorbell + 2 > this.#notifyLength)
-      throw new DriverError("EINVAL", `${vq.name}: its doorbell lies outside the notification structure`);
-    if (vq.index >= this.#notifyAt.length) {
-      const grown = new Float64Array(vq.index + 1);
-      grown.set(this.#notifyAt);
-      this.#notifyAt = grown;
-    }
-    this.#notifyAt[vq.index] = this.#notifyOffset + doorbell;
-  }
-  enableVq(index: number): void {
-    this.#space.write2(this.#common + C.queue_select.at, index);
-    this.#space.write2(this.#common + C.queue_enable.at, 1);
-  }
-  setConfigVector(vector: number): number {
-    this.#space.write2(this.#common + C.config_msix_vector.at, vector);
-    return this.#space.read2(this.#common + C.config_msix_vector.at);
-  }
-  setVqVector(index: number, vector: number): number {
-    this.#space.write2(this.#common + C.queue_select.at, index);
-    this.#space.write2(this.#common + C.queue_msix_vector.at, vector);
-    return this.#space.read2(this.#common + C.queue_msix_vector.at);
-  }
-  readIsr(): number {
-    return this.#isr.space.read1(this.#isr.offset);
-  }
-  notify(index: number): void {
-    this.#notify.write2(this.#notifyAt[index]!, index);
-  }
-  configGeneration(): number {
-    return this.#space.read1(this.#common + C.config_generation.at);
-  }
-  configRead1(offset: number): number {
-    const config = this.#deviceConfig(offset, 1);
-    return config.space.read1(config.offset + offset);
-  }
-  configRead2(offset: number): number {
-    const config = this.#deviceConfig(offset, 2);
-    return config.space.read2(config.offset + offset);
-  }
-  configWrite1(offset: number, value: number): void {
-    const config = this.#deviceConfig(offset, 1);
-    config.space.write1(config.offset + offset, value);
-  }
-
-  #deviceConfig(offset: number, bytes: number): Structure {
-    const config = this.#config;
-    if (config === null || offset + bytes > config.length)
-      throw new DriverError("EINVAL", `device configuration byte ${offset} is not there`);
-    return config;
-  }
-
-  /** 64-bit fields are two independent halves. §4.1.3.1 */
-  #write8(at: number, value: number): void {
-    this.#space.write4(at, value >>> 0);
-    this.#space.write4(at + 4, Math.floor(value / 0x1_0000_0000));
-  }
-}
-
-/** Where the first usable structure of a type is, as its capability says. §4.1.4.1 */
-interface StructureCap {
-  readonly bar: number;
-  readonly offset: number;
-  readonly length: number;
-  readonly cap: number;
-}
-
-const findStructure = (view: PciProbe, type: number, minimum: number): StructureCap | null => {
-  for (let cap = view.findCap(VIRTIO_PCI_CAP_VNDR); cap !== null; cap = view.findCap(VIRTIO_PCI_CAP_VNDR, cap)) {
-    if (view.readConfig(cap + VIRTIO_PCI_CAP_CFG_TYPE, 1) !== type) continue;
-    const bar = view.readConfig(cap + VIRTIO_PCI_CAP_BAR, 1);
-    const offset = view.readConfig(cap + VIRTIO_PCI_CAP_OFFSET, 4);
-    const length = view.readConfig(cap + VIRTIO_PCI_CAP_LENGTH, 4);
-    if (bar < PCI_STD_NUM_BARS && length >= minimum) return { bar, offset, length, cap };
-  }
-  return null;
-};
-
-const findCommon = (view: PciProbe) => findStructure(view, VIRTIO_PCI_CAP_COMMON_CFG, VIRTIO_PCI_COMMON_CFG_SIZE_1_0);
-const findIsr = (view: PciProbe) => findStructure(view, VIRTIO_PCI_CAP_ISR_CFG, 1);
-const findNotify = (view: PciProbe) => findStructure(view, VIRTIO_PCI_CAP_NOTIFY_CFG, 2);
-
-const hasModernRegisters = (view: PciProbe): boolean =>
-  findCommon(view) !== null && findIsr(view) !== null && findNotify(view) !== null;
 
 // ------------------------------------------------------------------------------------------------ the transport
 
@@ -352,13 +98,8 @@ const SCHEMES = ["msix", "msix-shared", "msi", "intx"] as const;
 /** One message per queue; one for all queues; one message for everything; the pin. Configuration changes have their own with MSI-X. */
 export type InterruptScheme = (typeof SCHEMES)[number];
 
-/** Features of the transport's and the ring's range that this side knows. */
-const TRANSPORT_FEATURES = virtioFeatures(
-  VIRTIO_F_ANY_LAYOUT,
-  VIRTIO_F_INDIRECT_DESC,
-  VIRTIO_F_EVENT_IDX,
-  VIRTIO_F_VERSION_1,
-);
+/** Those of the transport's and the ring's range that are a child's to want. */
+const CHILD_FEATURES = virtioFeatures(VIRTIO_F_ANY_LAYOUT, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_EVENT_IDX);
 /** Bits 0 … 23 and 50 … 63 belong to the device type. §2.2 */
 const DEVICE_TYPE_FEATURES: VirtioFeatures = { lo: 0x00ff_ffff, hi: 0xfffc_0000 };
 
@@ -377,6 +118,15 @@ const DEVICE_NAMES: { readonly [deviceType: number]: string } = {
 const deviceType = (view: PciProbe): number =>
   view.device >= VIRTIO_PCI_MODERN_ID_BASE ? view.device - VIRTIO_PCI_MODERN_ID_BASE : view.subdevice;
 
+/** A queue of the child's, and who hears of it. */
+interface Queue {
+  readonly vq: Virtqueue;
+  readonly handler: (() => void) | null;
+  /** as the device was told; NO_VECTOR for a queue that is polled */
+  vector: number;
+  cookie: InterruptCookie | null;
+}
+
 /** One virtio function on PCI: the transport its child holds. */
 export class VirtioPci implements VirtioAttach {
   readonly deviceType: number;
@@ -387,7 +137,7 @@ export class VirtioPci implements VirtioAttach {
   readonly modern: boolean;
   readonly machine: GuestBus;
   readonly #dev: Device<PciAttach>;
-  readonly #regs: Registers;
+  readonly #regs: VirtioRegisters;
   readonly #msixCap: number | null;
   readonly #firstScheme: number;
   /** what the transport wants by itself: a child's driver need not know of it */
@@ -395,22 +145,25 @@ export class VirtioPci implements VirtioAttach {
 
   #features: VirtioFeatures = NO_FEATURES;
   #callbacks: VirtioCallbacks = {};
-  #infos: readonly VqAllocInfo[] = [];
-  #vqs: Virtqueue[] = [];
+  #queues: Queue[] = [];
   #vqTag: DmaTag | null = null;
   #scheme: InterruptScheme | null = null;
   #irqs: Irq[] = [];
   #cookies: InterruptCookie[] = [];
-  #vqCookies: (InterruptCookie | null)[] = []; // by queue
   #pending = 0; // ISR bits that the filter has read and the handler has not seen
 
-  constructor(dev: Device<PciAttach>, regs: Registers, options: VirtioPciOptions) {
+  constructor(dev: Device<PciAttach>, regs: VirtioRegisters, options: VirtioPciOptions) {
     const pci = dev.bus;
     this.#dev = dev;
     this.#regs = regs;
     this.#firstScheme = SCHEMES.indexOf(options.interrupts ?? "msix");
-    const packed = options.packed === false ? [] : [VIRTIO_F_RING_PACKED];
-    this.#own = regs.modern ? virtioFeatures(VIRTIO_F_VERSION_1, ...packed) : NO_FEATURES;
+    const own: number[] = [VIRTIO_F_VERSION_1];
+    if (options.packed !== false) own.push(VIRTIO_F_RING_PACKED);
+    if (options.inOrder === true) own.push(VIRTIO_F_IN_ORDER);
+    if (options.ringReset === true) own.push(VIRTIO_F_RING_RESET);
+    if (options.notificationData === true) own.push(VIRTIO_F_NOTIFICATION_DATA);
+    if (options.notifConfigData === true) own.push(VIRTIO_F_NOTIF_CONFIG_DATA);
+    this.#own = featuresAnd(virtioFeatures(...own), regs.possible);
     this.#msixCap = pci.findCap(PCI_CAP_ID_MSIX);
     this.machine = pci.machine;
     this.vendor = pci.vendor;
@@ -431,7 +184,7 @@ export class VirtioPci implements VirtioAttach {
   }
 
   negotiateFeatures(wanted: VirtioFeatures): VirtioFeatures {
-    const known = featuresAnd(wanted, featuresOr(TRANSPORT_FEATURES, DEVICE_TYPE_FEATURES));
+    const known = featuresAnd(wanted, featuresOr(CHILD_FEATURES, DEVICE_TYPE_FEATURES));
     this.#features = featuresAnd(this.#regs.hostFeatures(), featuresOr(known, this.#own));
     this.#regs.setGuestFeatures(this.#features);
     return this.#features;
@@ -454,7 +207,8 @@ export class VirtioPci implements VirtioAttach {
     // 32 bits: the address register of the legacy interface holds 44, and FreeBSD keeps to 32 for both.
     this.#vqTag = this.dmaTag({ alignment: VIRTIO_PCI_VRING_ALIGN, lowaddr: 0xffff_ffff, nsegments: 1 });
     const Format = this.withFeature(VIRTIO_F_RING_PACKED) ? PackedVirtqueue : SplitVirtqueue;
-    for (const [index, info] of infos.entries()) {
+    for (const [i, info] of infos.entries()) {
+      const index = info.index ?? i;
       const size = this.#vqSize(index);
       if (size === 0) throw new DriverError("ENXIO", `${info.name}: the device has no queue ${index}`);
       const vq = new Format({
@@ -464,14 +218,14 @@ export class VirtioPci implements VirtioAttach {
         align: VIRTIO_PCI_VRING_ALIGN,
         maxIndirect: this.withFeature(VIRTIO_F_INDIRECT_DESC) ? info.maxIndirect : 0,
         eventIdx: this.withFeature(VIRTIO_F_EVENT_IDX),
+        inOrder: this.withFeature(VIRTIO_F_IN_ORDER),
         tag: this.#vqTag,
         notifyVq: this.#notifyVq,
       });
-      this.#vqs.push(vq);
+      this.#queues.push({ vq, handler: info.handler, vector: VIRTIO_MSI_NO_VECTOR, cookie: null });
       this.#regs.setVq(vq);
     }
-    this.#infos = infos;
-    return this.#vqs;
+    return this.#queues.map(({ vq }) => vq);
   }
 
   setupIntr(): void {
@@ -480,7 +234,7 @@ export class VirtioPci implements VirtioAttach {
       try {
         this.#setupScheme(scheme);
         this.#scheme = scheme;
-        for (const vq of this.#vqs) this.#regs.enableVq(vq.index);
+        for (const { vq } of this.#queues) this.#regs.enableVq(vq.index);
         return;
       } catch (error) {
         if (!(error instanceof BusError)) throw error;
@@ -547,12 +301,28 @@ export class VirtioPci implements VirtioAttach {
     this.#addStatus(VIRTIO_CONFIG_S_DRIVER);
     this.negotiateFeatures(features);
     this.finalizeFeatures();
-    for (const vq of this.#vqs) {
+    for (const { vq } of this.#queues) {
       vq.reinit(this.#vqSize(vq.index));
       this.#regs.setVq(vq);
     }
-    if (this.#scheme === "msix" || this.#scheme === "msix-shared") this.#setVectors(this.#scheme === "msix-shared");
-    for (const vq of this.#vqs) this.#regs.enableVq(vq.index);
+    if (this.#usesVectors) this.#setVectors();
+    for (const { vq } of this.#queues) this.#regs.enableVq(vq.index);
+  }
+
+  restartVq(vq: Virtqueue, between: () => void): boolean {
+    if (!this.withFeature(VIRTIO_F_RING_RESET)) return false;
+    this.#regs.resetVq(vq.index);
+    for (let polls = 0; this.#regs.isResetting(vq.index); polls++) {
+      if (polls === RESET_POLLS) throw new DriverError("ETIMEDOUT", `${vq.name}: still in reset after ${polls} ms`);
+      this.machine.delay(1000);
+    }
+    between(); // the device has let go of its buffers
+    vq.reinit(this.#vqSize(vq.index));
+    this.#regs.setVq(vq);
+    const queue = this.#queueOf(vq.index);
+    if (queue !== undefined && this.#usesVectors) this.#setVector(queue);
+    this.#regs.enableVq(vq.index);
+    return true;
   }
 
   reinitComplete(): void {
@@ -566,7 +336,7 @@ export class VirtioPci implements VirtioAttach {
 
   scheduleVq(index: number): void {
     this.#pending |= VIRTIO_PCI_ISR_QUEUE;
-    this.#vqCookies[index]?.schedule();
+    this.#queueOf(index)?.cookie?.schedule();
   }
 
   dmaTag(constraints?: Partial<DmaConstraints>): DmaTag {
@@ -599,8 +369,7 @@ export class VirtioPci implements VirtioAttach {
     } finally {
       this.#releaseIntr();
       this.#callbacks = {};
-      this.#infos = [];
-      for (const vq of this.#vqs.splice(0).reverse()) vq[Symbol.dispose]();
+      for (const { vq } of this.#queues.splice(0).reverse()) vq[Symbol.dispose]();
       this.#vqTag?.[Symbol.dispose]();
       this.#vqTag = null;
       this.#features = NO_FEATURES;
@@ -618,26 +387,28 @@ export class VirtioPci implements VirtioAttach {
     return size > 0 && this.withFeature(VIRTIO_F_RING_PACKED) ? 2 ** Math.floor(Math.log2(size)) : size;
   }
 
-  readonly #notifyVq = (index: number): void => this.#regs.notify(index);
+  readonly #notifyVq = (index: number, next: number): void => this.#regs.notify(index, next);
 
   #setupScheme(scheme: InterruptScheme): void {
     const pci = this.#dev.bus;
     if (scheme === "msix" || scheme === "msix-shared") {
       const shared = scheme === "msix-shared";
-      const wanted = 1 + (shared ? 1 : this.#infos.filter((info) => info.handler !== null).length);
+      const wanted = 1 + (shared ? 1 : this.#queues.filter(({ handler }) => handler !== null).length);
       if (this.#msixCap === null || pci.msixCount() < wanted)
         throw new DriverError("ENXIO", `${scheme}: ${wanted} vectors are wanted`);
       this.#irqs = pci.allocMsix(wanted);
       if (this.#irqs.length < wanted) throw new DriverError("ENXIO", `${scheme}: ${this.#irqs.length} of ${wanted}`);
-      let vector = 0;
+      let vector = 0; // 0 is for the configuration, 1 … for queues
       this.#cookies.push(pci.setupIntr(this.#irqs[vector]!, { handler: () => this.#callbacks.configChange?.() }));
-      if (shared) this.#cookies.push(pci.setupIntr(this.#irqs[1]!, { handler: () => this.#queueHandlers() }));
-      for (const { handler } of this.#infos) {
+      if (shared) this.#cookies.push(pci.setupIntr(this.#irqs[++vector]!, { handler: () => this.#queueHandlers() }));
+      for (const queue of this.#queues) {
+        const { handler } = queue;
         if (handler !== null && !shared) this.#cookies.push(pci.setupIntr(this.#irqs[++vector]!, { handler }));
-        this.#vqCookies.push(handler === null ? null : this.#cookies.at(-1)!);
+        queue.vector = handler === null ? VIRTIO_MSI_NO_VECTOR : vector;
+        queue.cookie = handler === null ? null : this.#cookies.at(-1)!;
       }
       this.#noteMsix();
-      this.#setVectors(shared);
+      this.#setVectors();
       return;
     }
     if (scheme === "msi" && pci.msiCount() === 0) throw new DriverError("ENXIO", "msi: the function has none");
@@ -652,23 +423,32 @@ export class VirtioPci implements VirtioAttach {
       handler: () => this.#sharedHandler(),
     });
     this.#cookies.push(cookie);
-    for (const { handler } of this.#infos) this.#vqCookies.push(handler === null ? null : cookie);
+    for (const queue of this.#queues) queue.cookie = queue.handler === null ? null : cookie;
   }
 
-  /** Maps events to vectors: 0 configuration, 1 … queues. The device repeats a vector it has accepted. §4.1.5.1.2.2 */
-  #setVectors(shared: boolean): void {
+  get #usesVectors(): boolean {
+    return this.#scheme === "msix" || this.#scheme === "msix-shared";
+  }
+
+  #queueOf(index: number): Queue | undefined {
+    return this.#queues.find(({ vq }) => vq.index === index);
+  }
+
+  /** Maps events to vectors. §4.1.5.1.2.2 */
+  #setVectors(): void {
     if (this.#regs.setConfigVector(0) !== 0) throw new DriverError("ENXIO", "no vector for configuration changes");
-    let next = 1;
-    for (const [index, { name, handler }] of this.#infos.entries()) {
-      const vector = handler === null ? VIRTIO_MSI_NO_VECTOR : shared ? 1 : next++;
-      if (this.#regs.setVqVector(index, vector) !== vector) throw new DriverError("ENXIO", `${name}: no vector`);
-    }
+    for (const queue of this.#queues) this.#setVector(queue);
+  }
+
+  /** The device repeats a vector it has accepted. */
+  #setVector({ vq, vector }: Queue): void {
+    if (this.#regs.setVqVector(vq.index, vector) !== vector) throw new DriverError("ENXIO", `${vq.name}: no vector`);
   }
 
   #releaseIntr(): void {
     for (const cookie of this.#cookies.splice(0).reverse()) cookie[Symbol.dispose]();
     for (const irq of this.#irqs.splice(0).reverse()) irq[Symbol.dispose]();
-    this.#vqCookies = [];
+    for (const queue of this.#queues) queue.cookie = null;
     this.#scheme = null;
     this.#pending = 0;
     this.#noteMsix();
@@ -689,7 +469,7 @@ export class VirtioPci implements VirtioAttach {
 
   /** Which queue it was nobody says: each handler looks at its own. §4.1.5.3.1 */
   #queueHandlers(): void {
-    for (let i = 0; i < this.#infos.length; i++) this.#infos[i]!.handler?.();
+    for (let i = 0; i < this.#queues.length; i++) this.#queues[i]!.handler?.();
   }
 }
 
@@ -702,38 +482,16 @@ export interface VirtioPciOptions {
   readonly interrupts?: InterruptScheme;
   /** Takes packed rings where a modern device offers them; default true */
   readonly packed?: boolean;
+  // What FreeBSD does not know; taken by modern registers, where the device offers it and it is asked for here. Default false
+  /** Uses descriptors in the order of the ring, and takes back batches */
+  readonly inOrder?: boolean;
+  /** Resets queues one by one: see `restartVq` */
+  readonly ringReset?: boolean;
+  /** Says with each doorbell where the ring goes on */
+  readonly notificationData?: boolean;
+  /** Rings with a value that the device has chosen for the queue */
+  readonly notifConfigData?: boolean;
 }
-
-/** One window per BAR, however many structures lie in it. */
-const windows = (dev: Device<PciAttach>): ((bar: number) => BusSpace) => {
-  const spaces = new Map<number, BusSpace>();
-  return (bar) => {
-    let space = spaces.get(bar);
-    if (space === undefined) {
-      const rid = PCI_BASE_ADDRESS_0 + 4 * bar;
-      const io = (dev.bus.readConfig(rid, 4) & PCI_BASE_ADDRESS_SPACE_IO) !== 0;
-      space = dev.resources.use(dev.bus.alloc(io ? "ioport" : "memory", rid));
-      spaces.set(bar, space);
-    }
-    return space;
-  };
-};
-
-const mapModern = (pci: PciAttach, window: (bar: number) => BusSpace): ModernRegisters => {
-  const map = (cap: StructureCap | null, what: string): Structure => {
-    if (cap === null) throw new DriverError("ENXIO", `no usable ${what} structure`);
-    const space = window(cap.bar);
-    if (cap.offset + cap.length > space.size) throw new DriverError("ENXIO", `the ${what} structure leaves its BAR`);
-    return { space, offset: cap.offset, length: cap.length };
-  };
-  const common = map(findCommon(pci), "common");
-  const isr = map(findIsr(pci), "ISR");
-  const notifyCap = findNotify(pci);
-  const notify = map(notifyCap, "notification");
-  const multiplier = pci.readConfig((notifyCap as StructureCap).cap + VIRTIO_PCI_NOTIFY_CAP_MULT, 4);
-  const config = findStructure(pci, VIRTIO_PCI_CAP_DEVICE_CFG, 1); // optional: not every type has one. §4.1.4.6
-  return new ModernRegisters(common, isr, config && map(config, "device configuration"), notify, multiplier);
-};
 
 /** Makes the driver `virtio_pci`. */
 export const virtioPciDriver = (options: VirtioPciOptions = {}): Driver<PciProbe, PciAttach, VirtioPci> => {

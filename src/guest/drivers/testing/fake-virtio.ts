@@ -11,6 +11,8 @@ export interface FakeVirtioOptions {
   readonly vectors?: number;
   readonly config?: readonly number[];
   readonly virtioId?: number;
+  /** bytes of the common structure; default 4096 */
+  readonly commonLength?: number;
 }
 
 /**
@@ -35,12 +37,17 @@ export class FakeVirtio implements BarHandler {
   slowReset = 0;
   /** vectors from this one on are not accepted */
   badVectorFrom = 0xffff;
+  /** reads of queue_reset that still show 1 */
+  slowQueueReset = 0;
+  /** upper halves of the doorbells that were written with 32 bits */
+  readonly nexts: number[] = [];
   /** runs at each doorbell, after it was logged */
   onNotify: (queue: number) => void = () => {};
   /** runs at each read of the device configuration, before it */
   onConfigRead: (offset: number) => void = () => {};
   readonly sizes: number[];
   #resetReads = 0;
+  #queueResetReads = 0;
   #oldStatus = 0;
   #select = 0;
   #featureSelect = 0;
@@ -70,13 +77,13 @@ export class FakeVirtio implements BarHandler {
     if (options.modern) {
       const cap = (at: number, type: number, offset: number, length: number) => {
         pci.caps.push(at);
-        pci.config.set([9, 0, 16, type, 4, 0, 0, 0, 0, offset >> 8, 0, 0, 0, length >> 8, 0, 0], at);
+        pci.config.set([9, 0, 16, type, 4, 0, 0, 0, 0, offset >> 8, 0, 0, length & 0xff, length >> 8, 0, 0], at);
       };
       cap(0x70, 2, 0x3000, 0x1000);
       pci.config.set([4, 0, 0, 0], 0x80);
       cap(0x60, 4, 0x2000, 0x1000);
       cap(0x50, 3, 0x1000, 0x1000);
-      cap(0x40, 1, 0, 0x1000);
+      cap(0x40, 1, 0, options.commonLength ?? 0x1000);
       pci.bars.set(0x20, { type: "memory", size: 0x4000, handler: this });
     } else {
       pci.config[0x10] = 1;
@@ -87,6 +94,10 @@ export class FakeVirtio implements BarHandler {
 
   get #offered(): bigint {
     return this.options.features.reduce((all, bit) => all | (1n << BigInt(bit)), 0n);
+  }
+
+  vector(queue: number): number {
+    return this.#vectors[queue]!;
   }
 
   /** Ring n, of which both sides know the place. */
@@ -101,7 +112,7 @@ export class FakeVirtio implements BarHandler {
   }
 
   write(offset: number, width: AccessWidth, value: number): void {
-    if (this.options.modern) this.#modernWrite(offset, value);
+    if (this.options.modern) this.#modernWrite(offset, width, value);
     else this.#legacyWrite(offset, width, value);
   }
 
@@ -228,6 +239,12 @@ export class FakeVirtio implements BarHandler {
         return this.#vectors[this.#select] ?? 0xffff;
       case 0x1e:
         return this.#select;
+      case 0x38:
+        return 0x100 + this.#select; // what to write instead of the index
+      case 0x3a:
+        if (this.#queueResetReads === 0) return 0;
+        this.#queueResetReads--;
+        return 1;
       case 0x1000:
         return this.#takeIsr();
       default:
@@ -235,11 +252,20 @@ export class FakeVirtio implements BarHandler {
     }
   }
 
-  #modernWrite(offset: number, value: number): void {
+  #accepted(bit: number): boolean {
+    return ((this.driverFeatures >> BigInt(bit)) & 1n) === 1n;
+  }
+
+  #modernWrite(offset: number, width: number, value: number): void {
     const queue = this.#select;
     if (offset >= 0x3000) {
-      if (value !== (offset - 0x3000) / 4) this.faults.push(`doorbell ${offset.toString(16)} = ${value}`);
-      this.#doorbell(value);
+      const rung = (offset - 0x3000) / 4;
+      const expected = this.#accepted(39) ? 0x100 + rung : rung; // NOTIF_CONFIG_DATA
+      const withData = this.#accepted(38); // NOTIFICATION_DATA
+      if ((value & 0xffff) !== expected || width !== (withData ? 4 : 2))
+        this.faults.push(`doorbell ${offset.toString(16)} = ${value.toString(16)}/${width}`);
+      if (withData) this.nexts.push(value >>> 16);
+      this.#doorbell(rung);
     } else if (offset === 0x00) this.#featureSelect = value;
     else if (offset === 0x08) this.#guestSelect = value;
     else if (offset === 0x0c) {
@@ -256,6 +282,12 @@ export class FakeVirtio implements BarHandler {
       const area = (i: number) => a[i]! + a[i + 1]! * 2 ** 32;
       this.rings[queue] = new RawRing(this.pci.memory, area(0), area(2), area(4), this.sizes[queue]!);
       this.log.push(`enable ${queue}`);
+    } else if (offset === 0x3a) {
+      if (!this.#accepted(40)) this.faults.push("queue_reset without RING_RESET");
+      this.rings[queue] = null;
+      this.#vectors[queue] = 0xffff;
+      this.#queueResetReads = this.slowQueueReset;
+      this.log.push(`reset ${queue}`);
     } else if (offset >= 0x20 && offset < 0x38) this.#areas[queue]![(offset - 0x20) / 4] = value;
   }
 }
