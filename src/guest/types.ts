@@ -429,6 +429,8 @@ export interface RxOffload {
   /** payload bytes that each of them had; 0 with `none` */
   readonly gsoSize: number;
   readonly ecn: boolean;
+  /** tag control information of an 802.1Q tag that the card took out of the frame; absent or −1: none */
+  readonly vlan?: number;
 }
 
 /**
@@ -470,8 +472,9 @@ export interface Ifnet {
    * @returns false when the ring is full, the interface is not RUNNING or has no carrier: nothing was queued; try again
    *   after `onSent` or `onLink`
    * @param offload what is left to the card; a frame with one that is not in `capenable` is dropped, too
+   * @param vlan tag control information of an 802.1Q tag that the card is to insert, IFCAP_VLAN_HWTAGGING; default −1: none
    */
-  transmit(frame: FrameSegments, offload?: TxOffload | null): boolean;
+  transmit(frame: FrameSegments, offload?: TxOffload | null, vlan?: number): boolean;
   /** Rings the doorbell for what `transmit` queued. */
   kick(): void;
   /**

@@ -31,7 +31,9 @@ export const IF_MINMTU = 68;
 export const IFCAP_RXCSUM = 0x1;
 export const IFCAP_TXCSUM = 0x2;
 export const IFCAP_VLAN_MTU = 0x8;
+export const IFCAP_VLAN_HWTAGGING = 0x10;
 export const IFCAP_JUMBO_MTU = 0x20;
+export const IFCAP_VLAN_HWCSUM = 0x80;
 export const IFCAP_TSO4 = 0x100;
 export const IFCAP_TSO6 = 0x200;
 export const IFCAP_LRO = 0x400;
@@ -41,7 +43,9 @@ export const IFCAP_TXCSUM_IPV6 = 0x40_0000;
 export const IFCAP_TXCSUM_ANY = IFCAP_TXCSUM | IFCAP_TXCSUM_IPV6;
 export const IFCAP_RXCSUM_ANY = IFCAP_RXCSUM | IFCAP_RXCSUM_IPV6;
 /** What an administrator may switch. */
-const IFCAP_OFFLOADS = IFCAP_TXCSUM_ANY | IFCAP_RXCSUM_ANY | IFCAP_TSO4 | IFCAP_TSO6 | IFCAP_LRO;
+const IFCAP_OFFLOADS = IFCAP_TXCSUM_ANY | IFCAP_RXCSUM_ANY | IFCAP_TSO4 | IFCAP_TSO6 | IFCAP_LRO | IFCAP_VLAN_HWTAGGING;
+/** `vlan` of a frame without a tag for the card */
+export const NO_VLAN = -1;
 
 /** An empty reusable list of up to `capacity` pieces of DMA memory. */
 export const frameSegments = (capacity: number): FrameSegments => ({
@@ -83,6 +87,22 @@ export const etherCrc32Be = (address: Uint8Array): number => {
 };
 
 /**
+ * The 64-bit hash table of a multicast filter as two words: the bit of a group is the top six of its CRC.
+ * @param groups null: all groups
+ */
+export const multicastTable = (groups: readonly Uint8Array[] | null): readonly [low: number, high: number] => {
+  if (groups === null) return [0xffff_ffff, 0xffff_ffff];
+  let low = 0;
+  let high = 0;
+  for (const group of groups) {
+    const index = etherCrc32Be(group) >>> 26;
+    if (index < 32) low |= 1 << index;
+    else high |= 1 << (index - 32);
+  }
+  return [low >>> 0, high >>> 0];
+};
+
+/**
  * The part of an Ethernet interface that no chip sees. A driver's class gives `start` and `stop`, the filter and the two hot
  * paths, and keeps `linkActive` true to the cable.
  */
@@ -118,7 +138,7 @@ export abstract class EthernetInterface implements Ifnet {
 
   abstract media(): Media;
   abstract setMedia(selected: string): void;
-  abstract transmit(frame: FrameSegments, offload?: TxOffload | null): boolean;
+  abstract transmit(frame: FrameSegments, offload?: TxOffload | null, vlan?: number): boolean;
   abstract kick(): void;
 
   /** The softc of an Ethernet driver is its interface; where a softc has more than one thing, this is the one. */
@@ -165,7 +185,11 @@ export abstract class EthernetInterface implements Ifnet {
     if (!Number.isInteger(bytes) || bytes < IF_MINMTU || bytes > this.maxMtu)
       throw new BusError("EINVAL", `${this.name}: mtu ${bytes} is not in ${IF_MINMTU} … ${this.maxMtu}`);
     this.#mtu = bytes;
+    this.changeMtu();
   }
+
+  /** Brings the hardware in line with `mtu`. */
+  protected changeMtu(): void {}
 
   counters(): IfCounters {
     return { ...this.stats };

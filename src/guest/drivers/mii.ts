@@ -12,6 +12,7 @@ import {
   MII_PHYIDR1,
   MII_PHYIDR2,
 } from "../../spec/rtl8169.js";
+import { BusError } from "../types.js";
 
 /** What every PHY driver shares: the management interface of IEEE 802.3 §22.2.4, by the names of FreeBSD's mii(4). */
 
@@ -25,6 +26,31 @@ export interface MiiBus {
   writereg(reg: number, value: number): void;
   /** @param us microseconds */
   delay(us: number): void;
+}
+
+/** A PHY as an Ethernet driver holds it, in the manner of ifmedia(4). */
+export abstract class MiiPhy {
+  /** `autoselect`, or one of `subtypes` */
+  selected = "autoselect";
+  /** subtype in use; `none` without a link or while negotiation goes on */
+  active = "none";
+  options: readonly string[] = [];
+  link = false;
+  /** what may be forced */
+  protected abstract readonly subtypes: readonly string[];
+  /** Sets what `selected` says. */
+  abstract mediaChange(): void;
+  /** Once a second, and whenever the chip says that the link has changed. */
+  abstract tick(): void;
+  /** Reads what the link is now. */
+  abstract status(): void;
+
+  /** @throws BusError EOPNOTSUPP */
+  select(subtype: string): void {
+    if (subtype !== "autoselect" && !this.subtypes.includes(subtype))
+      throw new BusError("EOPNOTSUPP", `no medium ${subtype}; there are autoselect, ${this.subtypes.join(", ")}`);
+    this.selected = subtype;
+  }
 }
 
 /** Who made a PHY, as the identifier registers tell. §22.2.4.3.1 */
@@ -46,9 +72,9 @@ export const miiProbe = (mii: MiiBus): PhyId | null => {
 /** A PHY has half a second for its reset (§22.2.4.1.1); 100 polls of 1 ms as mii_physubr.c has it. */
 const RESET_POLLS = 100;
 
-/** Resets a PHY and leaves it connected and powered. */
-export const miiPhyReset = (mii: MiiBus): void => {
-  mii.writereg(MII_BMCR, BMCR_RESET | BMCR_ISO);
+/** Resets a PHY and leaves it connected and powered. @param isolate whether it can be cut off from the chip meanwhile */
+export const miiPhyReset = (mii: MiiBus, isolate = true): void => {
+  mii.writereg(MII_BMCR, isolate ? BMCR_RESET | BMCR_ISO : BMCR_RESET);
   mii.delay(500);
   let bmcr = 0;
   for (let polls = 0; polls < RESET_POLLS; polls++) {

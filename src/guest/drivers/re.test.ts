@@ -54,16 +54,42 @@ const frameOf = (
   return frame;
 };
 
-test("re bids for the 8169 and for no 8139", () => {
-  const { probe } = reDriver();
-  const view = new FakeRtl8169().pci;
-  assert.is(probe(view)?.priority, -20);
-  for (const [device, revid] of [
-    [0x8139, 0x10],
-    [0x8139, 0x20],
-    [0x8168, 1],
+test("PRB-074 re bids for the gigabit chips on PCI, and for 10EC:8139 with revision 20h only", () => {
+  const { probe, pnp } = reDriver();
+  const bid = (vendor: number, device: number, revid: number, subdevice = 0): boolean => {
+    const { pci } = new FakeRtl8169();
+    const view = Object.assign(Object.create(pci), { vendor, device, revid, subdevice });
+    const listed = pnp!.some(
+      (row) =>
+        row.vendor === vendor &&
+        row.device === device &&
+        (row.revid ?? revid) === revid &&
+        (row.subdevice ?? subdevice) === subdevice,
+    );
+    const found = probe(view);
+    assert.is(found !== null, listed, `table and probe differ about ${device.toString(16)}`);
+    assert.is(found?.priority ?? -20, -20);
+    return found !== null;
+  };
+  for (const [vendor, device, revid, subdevice] of [
+    [0x10ec, 0x8169, 0x10, 0],
+    [0x10ec, 0x8167, 0x10, 0],
+    [0x10ec, 0x8139, 0x20, 0],
+    [0x1186, 0x4300, 0x10, 0],
+    [0x1259, 0xc107, 0x10, 0],
+    [0x16ec, 0x0116, 0x10, 0],
+    [0x1737, 0x1032, 0x10, 0x24],
   ] as const)
-    assert.is(probe(Object.assign(Object.create(view), { device, revid })), null);
+    assert.ok(bid(vendor, device, revid, subdevice), `${vendor.toString(16)}:${device.toString(16)}`);
+  for (const [vendor, device, revid, subdevice] of [
+    [0x10ec, 0x8139, 0x10, 0],
+    [0x10ec, 0x8139, 0x1f, 0],
+    [0x10ec, 0x8139, 0x21, 0],
+    [0x10ec, 0x8168, 1, 0],
+    [0x1737, 0x1032, 0x10, 0x15],
+    [0x1af4, 0x8169, 0x10, 0],
+  ] as const)
+    assert.not(bid(vendor, device, revid, subdevice), `${vendor.toString(16)}:${device.toString(16)}`);
 });
 
 test("attach: the steps of the walk-through, and the address from the registers when there is no EEPROM", () => {
@@ -116,7 +142,7 @@ test("up: stop, reset, C+CR, address, rings, enable, configuration, filter, inte
     "W8 37=10",
     "R8 37",
     "W8 82=1",
-    "W16 e0=b",
+    "W16 e0=6b",
     "W8 50=c0",
     "W32 0=7005452",
     "W32 4=908",
@@ -414,7 +440,8 @@ test("waits are bounded: a reset that does not end, a PHY that does not answer; 
   dead.deadPhy = true;
   assert.throws(() => attachDriver(reDriver(), dead.pci), /ETIMEDOUT.*PHY/);
   assert.is(dead.pci.memory.live, 0);
-  assert.throws(() => attachDriver(reDriver(), new FakeRtl8169(0x0080_0000).pci), /ENXIO.*8169SB/);
+  for (const version of [0x3000_0000, 0x2000_0000, 0x0040_0000, 0x7400_0000])
+    assert.throws(() => attachDriver(reDriver(), new FakeRtl8169(version).pci), /ENXIO.*unknown H\/W revision/);
   const none = new FakeRtl8169();
   none.phy.fill(0xffff);
   assert.throws(() => attachDriver(reDriver(), none.pci), /ENXIO.*PHY/);

@@ -8,6 +8,7 @@ import {
   BMCR_AUTOEN,
   BMCR_FDX,
   BMCR_ISO,
+  BMCR_PDOWN,
   BMCR_SPEED0,
   BMCR_SPEED1,
   BMCR_STARTNEG,
@@ -24,15 +25,13 @@ import {
   MII_BMSR,
   MII_EXTSR,
   RGEPHY_CR,
+  RGEPHY_PAGSR,
   RTL8169_DECLARATIONS,
 } from "../../spec/rtl8169.js";
-import { BusError, DriverError } from "../types.js";
-import { bmsrMediaToAnar, type MiiBus, miiFlowStatus, miiPhyReset, miiProbe } from "./mii.js";
+import { DriverError } from "../types.js";
+import { bmsrMediaToAnar, type MiiBus, MiiPhy, miiFlowStatus, miiPhyReset, miiProbe } from "./mii.js";
 
-/**
- * rgephy: the gigabit PHY inside the RTL8169S and its successors. Left out: the DSP code that revisions below 2 (8169S, 8110S)
- * need, and the steps for the 8211F.
- */
+/** rgephy: the gigabit PHY inside the RTL8169S and its successors. Left out: the steps for the 8211C and 8211F. */
 
 const OUI_REALTEK = 0x000732; // 00:E0:4C as the identifier registers hold it
 const MODEL_8169S = 0x11;
@@ -69,25 +68,51 @@ const FORCED: { readonly [subtype: string]: Forced } = {
   "1000baseT": { bmcr: BMCR_FDX | BMCR_SPEED1, anar: 0, gtcr: GTCR_ADV_1000TFDX | GTCR_MAN_MS },
 };
 
-export class Rgephy {
+/** One step of the DSP code: what stays of the register, and what is put there. */
+type DspStep = readonly [reg: number, keep: number, value: number];
+const put = (reg: number, value: number): DspStep => [reg, 0, value];
+/** A parameter of the DSP: its number in the top bits of register 4, its value in 3 … 0. */
+const parameter = (number: number, values: readonly [number, number, number, number]): readonly DspStep[] => [
+  [4, 0x0fff, number << 12],
+  ...values.map((value, i) => put(3 - i, value)),
+];
+const LATCH: readonly DspStep[] = [
+  [4, 0xffff, 0x0800],
+  [4, 0xf7ff, 0],
+];
+
+/**
+ * What tunes the DSP of PHY revisions 0 and 1 so that gigabit links come up, all on page 1. Values as in FreeBSD's rgephy.c,
+ * which has them from RealTek.
+ */
+const DSP_CODE: readonly DspStep[] = [
+  put(21, 0x1000),
+  put(24, 0x65c7),
+  [4, 0xf7ff, 0],
+  ...parameter(0x0, [0x00a1, 0x0008, 0x1020, 0x1000]),
+  ...LATCH,
+  ...parameter(0x7, [0xff41, 0xde60, 0x0140, 0x0077]),
+  ...parameter(0xa, [0xdf01, 0xdf20, 0xff95, 0xfa00]),
+  ...parameter(0xb, [0xff41, 0xde20, 0x0140, 0x00bb]),
+  ...parameter(0xf, [0xdf01, 0xdf20, 0xff95, 0xbf00]),
+  ...LATCH,
+];
+const DSP_PAGE = 1;
+
+export class Rgephy extends MiiPhy {
+  protected readonly subtypes = Object.keys(FORCED);
   readonly #mii: RgephyBus;
   readonly #rev: number;
   readonly #capabilities: number; // BMSR as it was at attach
   #ticks = 0;
-  /** `autoselect`, or one of 10baseT/UTP, 100baseTX, 1000baseT */
-  selected = "autoselect";
-  /** subtype in use; `none` without a link or while negotiation goes on */
-  active = "none";
-  options: readonly string[] = [];
-  link = false;
 
-  /** Finds the PHY and resets it. @throws DriverError ENXIO, EOPNOTSUPP */
+  /** Finds the PHY and resets it. @throws DriverError ENXIO */
   constructor(mii: RgephyBus) {
+    super();
     this.#mii = mii;
     const id = miiProbe(mii);
     if (id === null || id.oui !== OUI_REALTEK || id.model !== MODEL_8169S)
       throw new DriverError("ENXIO", "no PHY, or none that rgephy knows");
-    if (id.rev < REV_8211B) throw new DriverError("EOPNOTSUPP", `PHY revision ${id.rev} wants DSP code`);
     this.#rev = id.rev;
     this.#capabilities = mii.readreg(MII_BMSR);
     mii.readreg(MII_EXTSR); // gigabit, both duplexes: the model says so
@@ -108,9 +133,9 @@ export class Rgephy {
       this.#mii.writereg(MII_BMCR, forced.bmcr | BMCR_AUTOEN | BMCR_STARTNEG);
     }
     this.status();
+    this.#loadDspCode();
   }
 
-  /** Once a second, and whenever the chip says that the link has changed. */
   tick(): void {
     if (this.selected !== "autoselect") this.#ticks = 0;
     else if ((this.#mii.readPhyStatus() & STATUS_LINK) !== 0) this.#ticks = 0;
@@ -119,10 +144,11 @@ export class Rgephy {
       this.#ticks = 0;
       this.#auto();
     }
+    const { link, active } = this;
     this.status();
+    if (this.link !== link || this.active !== active) this.#loadDspCode(); // the DSP wants it after each change
   }
 
-  /** Reads what the link is now. */
   status(): void {
     this.link = (this.#mii.readPhyStatus() & STATUS_LINK) !== 0;
     const bmsr = this.#mii.readreg(MII_BMSR);
@@ -145,13 +171,6 @@ export class Rgephy {
     if (gigabit && (this.#mii.readreg(MII_100T2SR) & GTSR_MS_RES) !== 0) this.options = [...this.options, "master"];
   }
 
-  /** @throws BusError EOPNOTSUPP */
-  select(subtype: string): void {
-    if (subtype !== "autoselect" && FORCED[subtype] === undefined)
-      throw new BusError("EOPNOTSUPP", `no medium ${subtype}; there are autoselect, ${Object.keys(FORCED).join(", ")}`);
-    this.selected = subtype;
-  }
-
   #auto(): void {
     this.#loop();
     this.#reset();
@@ -168,7 +187,10 @@ export class Rgephy {
    * the others lose it by the reset, so it comes before the wait.
    */
   #loop(): void {
-    this.#reset();
+    if (this.#rev < REV_8211B) {
+      this.#mii.writereg(MII_BMCR, BMCR_PDOWN);
+      this.#mii.delay(1000);
+    } else this.#reset();
     for (let polls = 0; polls < LOOP_POLLS; polls++) {
       if ((this.#mii.readreg(MII_BMSR) & BMSR_LINK) === 0) return;
       this.#mii.delay(10);
@@ -183,5 +205,15 @@ export class Rgephy {
     }
     miiPhyReset(this.#mii);
     this.#mii.delay(1000);
+    this.#loadDspCode();
+  }
+
+  #loadDspCode(): void {
+    if (this.#rev >= REV_8211B) return;
+    const mii = this.#mii;
+    mii.writereg(RGEPHY_PAGSR, DSP_PAGE);
+    for (const [reg, keep, value] of DSP_CODE) mii.writereg(reg, (keep === 0 ? 0 : mii.readreg(reg) & keep) | value);
+    mii.writereg(RGEPHY_PAGSR, 0);
+    mii.delay(40);
   }
 }

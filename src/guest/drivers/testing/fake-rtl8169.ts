@@ -1,12 +1,25 @@
 import type { AccessWidth, BarHandler } from "../../../contract/index.js";
 import { FakePci } from "./fake-pci.js";
 
+/** Where the C+ shows PHY registers 0, 1, 4, 5 and 6. */
+const SHOWN = [0x62, 0x64, 0, 0, 0x66, 0x68, 0x6a];
+
+/** Which chip of the family a fake is; by default the RTL8169SB. */
+export interface FakeChip {
+  readonly device?: number;
+  readonly revid?: number;
+  /** register 3 of the PHY */
+  readonly phyId2?: number;
+  /** the RTL8139C+: TPPoll at D9h, the PHY's registers as words from 62h on */
+  readonly cplus?: boolean;
+}
+
 /**
- * An RTL8169SB by raw numbers, which does nothing by itself: registers that keep what is written, a PHY, and the few bits that
+ * An RTL8169SB, or another chip of the family, by raw numbers, which does nothing by itself: registers that keep what is written, a PHY, and the few bits that
  * clear themselves. A test looks at the rings and plays the chip. Accesses are logged as `W8 37=10` and `R16 3e`.
  */
 export class FakeRtl8169 implements BarHandler {
-  readonly pci = new FakePci({ vendor: 0x10ec, device: 0x8169, revid: 0x10 });
+  readonly pci: FakePci;
   readonly regs = new Uint8Array(256);
   readonly view = new DataView(this.regs.buffer);
   readonly phy = new Uint16Array(32);
@@ -22,14 +35,23 @@ export class FakeRtl8169 implements BarHandler {
   /** runs at each write of TPPoll */
   onPoll: () => void = () => {};
 
-  constructor(version = 0x1000_0000) {
+  readonly #version: number;
+  readonly #cplus: boolean;
+
+  constructor(version = 0x1000_0000, chip: FakeChip = {}) {
+    const { device = 0x8169, revid = 0x10, phyId2 = 0xc912, cplus = false } = chip;
+    this.pci = new FakePci({ vendor: 0x10ec, device, revid });
+    this.#version = version;
+    this.#cplus = cplus;
     this.view.setUint32(0x40, version, true);
     this.regs.set([0x52, 0x54, 0, 7, 8, 9]);
-    this.phy.set([0x1000, 0x7949, 0x001c, 0xc912, 0x01e1]);
+    this.phy.set([0x1000, 0x7949, 0x001c, phyId2, 0x01e1]);
+    if (cplus) this.phy[1] = 0x7809;
     this.phy[9] = 0x0300;
     this.phy[15] = 0x3000;
     this.phy[16] = 0x0040;
-    this.regs[0x6c] = 4;
+    if (!cplus) this.regs[0x6c] = 4;
+    this.#showPhy();
     this.pci.bars.set(0x14, { type: "memory", size: 256, handler: this });
     this.pci.bars.set(0x10, { type: "ioport", size: 256, handler: this });
   }
@@ -53,8 +75,9 @@ export class FakeRtl8169 implements BarHandler {
     this.log.push(`W${8 * width} ${offset.toString(16)}=${value.toString(16)}`);
     if (this.gone) return;
     if (offset === 0x3e) this.isr &= ~value;
-    else if (offset === 0x60) this.#phyAccess(value);
-    else if (offset === 0x40) this.view.setUint32(0x40, (value & 0x030f_0700) | 0x1000_0000, true);
+    else if (offset === 0x60 && !this.#cplus) this.#phyAccess(value);
+    else if (this.#cplus && offset >= 0x62 && offset <= 0x6a) this.#phyWrite(SHOWN.indexOf(offset), value);
+    else if (offset === 0x40) this.view.setUint32(0x40, ((value & 0x030f_0700) | this.#version) >>> 0, true);
     else if (width === 4) this.view.setUint32(offset, value, true);
     else if (width === 2) this.view.setUint16(offset, value, true);
     else this.regs[offset] = value;
@@ -63,18 +86,29 @@ export class FakeRtl8169 implements BarHandler {
     if (offset === 0x10) this.view.setUint32(0x10, (value & ~8) >>> 0, true);
     if (offset === 0x20 || offset === 0x24) this.txAt = 0;
     if (offset === 0xe4 || offset === 0xe8) this.rxAt = 0;
-    if (offset === 0x38) {
-      this.regs[0x38] = 0;
+    const poll = this.#cplus ? 0xd9 : 0x38;
+    if (offset === poll) {
+      this.regs[poll] = 0;
       this.onPoll();
     }
+  }
+
+  #phyWrite(reg: number, value: number): void {
+    if (reg !== 1 && reg !== 2 && reg !== 3) this.phy[reg] = value & 0xffff;
+    if (reg === 0) this.phy[0]! &= 0x7dff; // RESET and STARTNEG clear themselves
+    this.#showPhy();
+  }
+
+  /** What the C+ shows of its PHY. */
+  #showPhy(): void {
+    for (const [reg, at] of SHOWN.entries()) if (this.#cplus && at !== 0) this.view.setUint16(at, this.phy[reg]!, true);
   }
 
   #phyAccess(value: number): void {
     const reg = (value >>> 16) & 0x1f;
     let answer = value;
     if (value >>> 31 === 1) {
-      if (reg !== 1 && reg !== 2 && reg !== 3) this.phy[reg] = value & 0xffff;
-      if (reg === 0) this.phy[0]! &= 0x7dff; // RESET and STARTNEG clear themselves
+      this.#phyWrite(reg, value);
       answer = value & 0x7fff_ffff;
     } else answer = (value & 0x7fff_0000) | this.phy[reg]! | 0x8000_0000;
     this.view.setUint32(0x60, (this.deadPhy ? value : answer) >>> 0, true);
@@ -90,8 +124,15 @@ export class FakeRtl8169 implements BarHandler {
     return this.view.getUint16(0x3c, true);
   }
 
-  /** The cable: gigabit, full duplex. */
+  /** The cable: gigabit, or 100 Mb/s on the C+, full duplex. */
   setLink(up: boolean): void {
+    if (this.#cplus) {
+      this.phy[1] = up ? 0x782d : 0x7809;
+      this.phy[5] = up ? 0x41e1 : 0;
+      this.#showPhy();
+      this.isr |= 0x20;
+      return;
+    }
     this.regs[0x6c] = up ? 0x13 : 4;
     this.phy[1] = up ? 0x796d : 0x7949;
     this.phy[5] = up ? 0x45e1 : 0;
@@ -111,12 +152,13 @@ export class FakeRtl8169 implements BarHandler {
   }
 
   /** Puts bytes into the next receive buffer; `opts1` replaces status and length. @returns whether the driver owns none */
-  receive(bytes: readonly number[], opts1?: number): boolean {
+  receive(bytes: readonly number[], opts1?: number, opts2 = 0): boolean {
     const { deviceView: v, device, base } = this.pci.memory;
     const at = this.desc(0xe4, this.rxAt);
     const command = v.getUint32(at, true);
     if (command >>> 31 === 0) return false;
     device.set(bytes, v.getUint32(at + 8, true) - base);
+    v.setUint32(at + 4, opts2, true);
     v.setUint32(at, ((opts1 ?? 0x3000_0000 | (bytes.length + 4)) | (command & 0x4000_0000)) >>> 0, true);
     this.rxAt = (command & 0x4000_0000) !== 0 ? 0 : this.rxAt + 1;
     return true;
