@@ -13,36 +13,45 @@ import {
   VIRTIO_NET_F_GUEST_ECN,
   VIRTIO_NET_F_GUEST_TSO4,
   VIRTIO_NET_F_GUEST_TSO6,
+  VIRTIO_NET_F_GUEST_UFO,
   VIRTIO_NET_F_GUEST_USO4,
   VIRTIO_NET_F_GUEST_USO6,
+  VIRTIO_NET_F_HASH_REPORT,
   VIRTIO_NET_F_HOST_ECN,
   VIRTIO_NET_F_HOST_TSO4,
   VIRTIO_NET_F_HOST_TSO6,
+  VIRTIO_NET_F_HOST_UFO,
   VIRTIO_NET_F_HOST_USO,
   VIRTIO_NET_F_MAC,
+  VIRTIO_NET_F_MQ,
   VIRTIO_NET_F_MRG_RXBUF,
   VIRTIO_NET_F_MTU,
+  VIRTIO_NET_F_NOTF_COAL,
+  VIRTIO_NET_F_RSS,
   VIRTIO_NET_F_SPEED_DUPLEX,
   VIRTIO_NET_F_STATUS,
+  VIRTIO_NET_F_VQ_NOTF_COAL,
   VIRTIO_NET_PREREQUISITES,
 } from "../../src/spec/virtio-net.js";
 import { FeatureSet } from "../../src/virtio/index.js";
 
 /** Offloads one by one, by QEMU's names of them; what is not named is offered where its prerequisites are. */
 export interface OffloadOptions {
-  /** completes checksums of what is sent; the five after it need it */
+  /** completes checksums of what is sent; the others of the host need it */
   readonly csum?: boolean;
   readonly hostTso4?: boolean;
   readonly hostTso6?: boolean;
   readonly hostEcn?: boolean;
   readonly hostUso?: boolean;
-  /** delivers frames whose checksum is still open; the five after it need it */
+  readonly hostUfo?: boolean;
+  /** delivers frames whose checksum is still open; the others of the guest need it */
   readonly guestCsum?: boolean;
   readonly guestTso4?: boolean;
   readonly guestTso6?: boolean;
   readonly guestEcn?: boolean;
   readonly guestUso4?: boolean;
   readonly guestUso6?: boolean;
+  readonly guestUfo?: boolean;
   /** lets the driver switch the receiving ones */
   readonly ctrlGuestOffloads?: boolean;
 }
@@ -53,12 +62,14 @@ const BITS: { readonly [name in keyof OffloadOptions]-?: number } = {
   hostTso6: VIRTIO_NET_F_HOST_TSO6,
   hostEcn: VIRTIO_NET_F_HOST_ECN,
   hostUso: VIRTIO_NET_F_HOST_USO,
+  hostUfo: VIRTIO_NET_F_HOST_UFO,
   guestCsum: VIRTIO_NET_F_GUEST_CSUM,
   guestTso4: VIRTIO_NET_F_GUEST_TSO4,
   guestTso6: VIRTIO_NET_F_GUEST_TSO6,
   guestEcn: VIRTIO_NET_F_GUEST_ECN,
   guestUso4: VIRTIO_NET_F_GUEST_USO4,
   guestUso6: VIRTIO_NET_F_GUEST_USO6,
+  guestUfo: VIRTIO_NET_F_GUEST_UFO,
   ctrlGuestOffloads: VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
 };
 const NAMES = Object.keys(BITS) as (keyof OffloadOptions)[];
@@ -69,6 +80,7 @@ export const GUEST_OFFLOADS = FeatureSet.of(
   VIRTIO_NET_F_GUEST_TSO4,
   VIRTIO_NET_F_GUEST_TSO6,
   VIRTIO_NET_F_GUEST_ECN,
+  VIRTIO_NET_F_GUEST_UFO,
   VIRTIO_NET_F_GUEST_USO4,
   VIRTIO_NET_F_GUEST_USO6,
 );
@@ -107,8 +119,20 @@ export interface Offer {
   readonly legacy: FeatureSet;
 }
 
+/** What is offered only when it is asked for. */
+export interface OfferOptions {
+  readonly offloads: boolean | OffloadOptions;
+  readonly mtu: boolean;
+  readonly speed: boolean;
+  /** several pairs of queues */
+  readonly mq: boolean;
+  readonly rss: boolean;
+  readonly hash: boolean;
+  readonly notfCoal: boolean;
+}
+
 /** @throws ConfigError `virtio-net-offloads` */
-export const offer = (offloads: boolean | OffloadOptions, mtu: boolean, speed: boolean): Offer => {
+export const offer = ({ offloads, mtu, speed, mq, rss, hash, notfCoal }: OfferOptions): Offer => {
   const bits = offloadBits(offloads);
   const legacy = FeatureSet.of(...(GSO_MEANS.every((bit) => bits.includes(bit)) ? [VIRTIO_NET_F_GSO] : []));
   const features = FeatureSet.of(
@@ -124,6 +148,10 @@ export const offer = (offloads: boolean | OffloadOptions, mtu: boolean, speed: b
     ...bits,
     ...(mtu ? [VIRTIO_NET_F_MTU] : []),
     ...(speed ? [VIRTIO_NET_F_SPEED_DUPLEX] : []),
+    ...(mq ? [VIRTIO_NET_F_MQ] : []),
+    ...(rss ? [VIRTIO_NET_F_RSS] : []),
+    ...(hash ? [VIRTIO_NET_F_HASH_REPORT] : []),
+    ...(notfCoal ? [VIRTIO_NET_F_NOTF_COAL, VIRTIO_NET_F_VQ_NOTF_COAL] : []),
   );
   return { features: features.or(legacy), legacy };
 };

@@ -11,6 +11,7 @@ import { VIRTIO_NET_MAX_MTU, VIRTIO_NET_MIN_MTU } from "../../src/spec/virtio-ne
 import { type Personality, VirtioPciFunction, type VirtioPciOptions } from "../../src/virtio/index.js";
 import type { OffloadOptions } from "./features.js";
 import { VirtioNetModel } from "./model.js";
+import type { TxDelay } from "./tx.js";
 
 export type { OffloadOptions } from "./features.js";
 
@@ -19,6 +20,15 @@ const DEFAULT_MAC = "52:54:00:12:34:56";
 /** SeaBIOS and old iPXE take no larger ones. */
 const DEFAULT_QUEUE_SIZE = 256;
 const DEFAULT_CONTROL_SIZE = 64;
+/** With a control queue they are 1023 queues: QEMU has 1024, and no more doorbells fit into a page. */
+const MAX_PAIRS = 511;
+
+/**
+ * When frames leave that a driver notified of. `immediate`: whenever the host works the queue; the other two wait on top of
+ * that. `deferred`: until the host's clock next fires timers, as QEMU's `tx=bh`. A timer: for `delayNs`, in ns, or until the
+ * driver notifies once more, as QEMU's `tx=timer`, whose delay was 150 000 ns in 2010.
+ */
+export type TxPolicy = "immediate" | "deferred" | { readonly kind: "timer"; readonly delayNs: number };
 
 export interface VirtioNetOptions extends VirtioPciOptions {
   /** six bytes, or such as `52:54:00:12:34:56`, which is the default */
@@ -35,6 +45,16 @@ export interface VirtioNetOptions extends VirtioPciOptions {
   readonly speed?: number;
   /** default "full"; offers VIRTIO_NET_F_SPEED_DUPLEX */
   readonly duplex?: "full" | "half";
+  /** pairs of a receive and a transmit queue, 1 … 511; from 2 on, VIRTIO_NET_F_MQ is offered. Default 1 */
+  readonly queuePairs?: number;
+  /** offers VIRTIO_NET_F_RSS to modern drivers: receive queues chosen by hash and table. Default false, as QEMU */
+  readonly rss?: boolean;
+  /** offers VIRTIO_NET_F_HASH_REPORT to modern drivers: hashes in the headers of received frames. Default false, as QEMU */
+  readonly hash?: boolean;
+  /** offers VIRTIO_NET_F_NOTF_COAL and VIRTIO_NET_F_VQ_NOTF_COAL to modern drivers. Default false */
+  readonly notfCoal?: boolean;
+  /** default "immediate" */
+  readonly txPolicy?: TxPolicy;
 }
 
 const SPEED_UNKNOWN = 0xffff_ffff;
@@ -46,6 +66,20 @@ const speedOf = ({ speed, duplex }: VirtioNetOptions) => {
   if (speed !== undefined && !(Number.isInteger(speed) && speed >= 0 && speed <= 0x7fff_ffff))
     throw new ConfigError("virtio-net-speed", `virtio-net: speed ${speed}; expected Mbit/s, 0 … 2147483647`);
   return { mbps: speed ?? SPEED_UNKNOWN, duplex: duplex === "half" ? DUPLEX_HALF : DUPLEX_FULL };
+};
+
+/** null: at once. */
+const delayOf = (policy: TxPolicy): TxDelay | null => {
+  if (policy === "immediate") return null;
+  if (policy === "deferred") return { delayNs: 0, impatient: false };
+  const delayNs = policy?.kind === "timer" ? policy.delayNs : Number.NaN;
+  if (!(Number.isSafeInteger(delayNs) && delayNs > 0))
+    throw new ConfigError(
+      "virtio-net-tx-policy",
+      `virtio-net: transmit policy ${typeof policy === "string" ? policy : `with a delay of ${delayNs} ns`}; ` +
+        `expected immediate, deferred, or a timer with delayNs above 0`,
+    );
+  return { delayNs, impatient: true };
 };
 
 /** The card in its slot. */
@@ -88,10 +122,18 @@ export class VirtioNetFunction extends VirtioPciFunction implements Nic {
 
 /**
  * A virtio network card, ready to plug into a slot.
- * @throws ConfigError `mac-address`, `virtio-net-mtu`, `virtio-net-offloads`, `virtio-net-speed`, `virtio-queue-size`, `virtio-vectors`, `virtio-personality`
+ * @throws ConfigError `mac-address`, `virtio-net-mtu`, `virtio-net-offloads`, `virtio-net-speed`, `virtio-net-queue-pairs`, `virtio-net-tx-policy`, `virtio-queue-size`, `virtio-vectors`, `virtio-personality`
  */
 export function virtioNet(options: VirtioNetOptions = {}): VirtioNetFunction {
-  const { mac = DEFAULT_MAC, queueSize = DEFAULT_QUEUE_SIZE, mtu } = options;
+  const { mac = DEFAULT_MAC, queueSize = DEFAULT_QUEUE_SIZE, mtu, queuePairs = 1, txPolicy = "immediate" } = options;
+  const { rss = false, hash = false, notfCoal = false, personality } = options;
+  if (!(Number.isInteger(queuePairs) && queuePairs >= 1 && queuePairs <= MAX_PAIRS))
+    throw new ConfigError(
+      "virtio-net-queue-pairs",
+      `virtio-net: ${queuePairs} pairs of queues; expected 1 … ${MAX_PAIRS}`,
+    );
+  if (personality === "legacy" && (rss || hash || notfCoal))
+    throw new ConfigError("virtio-personality", "virtio-net: rss, hash, notfCoal: only modern drivers can see that");
   if (mtu !== undefined && !(Number.isInteger(mtu) && mtu >= VIRTIO_NET_MIN_MTU && mtu <= VIRTIO_NET_MAX_MTU))
     throw new ConfigError("virtio-net-mtu", `virtio-net: MTU ${mtu}; expected 68 … 65535`);
   const both = typeof queueSize === "number" ? queueSize : DEFAULT_QUEUE_SIZE;
@@ -102,6 +144,11 @@ export function virtioNet(options: VirtioNetOptions = {}): VirtioNetFunction {
     mtu: mtu ?? null,
     speed: speedOf(options),
     offloads: options.offloads ?? true,
+    pairs: queuePairs,
+    rss,
+    hash,
+    notfCoal,
+    txDelay: delayOf(txPolicy),
   });
   return new VirtioNetFunction(model, options);
 }

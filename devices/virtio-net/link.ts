@@ -8,14 +8,18 @@ import {
   VIRTIO_NET_F_GUEST_ECN,
   VIRTIO_NET_F_GUEST_TSO4,
   VIRTIO_NET_F_GUEST_TSO6,
+  VIRTIO_NET_F_GUEST_UFO,
   VIRTIO_NET_F_GUEST_USO4,
   VIRTIO_NET_F_GUEST_USO6,
+  VIRTIO_NET_F_HASH_REPORT,
   VIRTIO_NET_F_HOST_ECN,
   VIRTIO_NET_F_HOST_TSO4,
   VIRTIO_NET_F_HOST_TSO6,
+  VIRTIO_NET_F_HOST_UFO,
   VIRTIO_NET_F_HOST_USO,
   VIRTIO_NET_F_MRG_RXBUF,
   VIRTIO_NET_HDR_SIZE,
+  VIRTIO_NET_HDR_SIZE_HASH,
   VIRTIO_NET_HDR_SIZE_LEGACY,
 } from "../../src/spec/virtio-net.js";
 import type { FeatureSet } from "../../src/virtio/index.js";
@@ -51,6 +55,7 @@ export class Link {
   hostTso6 = false;
   hostEcn = false;
   hostUso = false;
+  hostUfo = false;
   /** what the driver takes as it is: accepted, and not switched off since */
   readonly limits = new LimitsRecord();
 
@@ -63,13 +68,15 @@ export class Link {
   negotiated(accepted: FeatureSet): void {
     this.mergeable = accepted.has(VIRTIO_NET_F_MRG_RXBUF);
     const long = this.mergeable || accepted.has(VIRTIO_F_VERSION_1);
-    this.headerLength = long ? VIRTIO_NET_HDR_SIZE : VIRTIO_NET_HDR_SIZE_LEGACY;
+    if (accepted.has(VIRTIO_NET_F_HASH_REPORT)) this.headerLength = VIRTIO_NET_HDR_SIZE_HASH;
+    else this.headerLength = long ? VIRTIO_NET_HDR_SIZE : VIRTIO_NET_HDR_SIZE_LEGACY;
     const any = accepted.has(VIRTIO_NET_F_GSO);
     this.hostCsum = any || accepted.has(VIRTIO_NET_F_CSUM);
     // Each segment needs a checksum: a driver that accepts the one without the other gets neither. §5.1.3.1
     this.hostTso4 = this.hostCsum && (any || accepted.has(VIRTIO_NET_F_HOST_TSO4));
     this.hostTso6 = this.hostCsum && (any || accepted.has(VIRTIO_NET_F_HOST_TSO6));
     this.hostEcn = this.hostCsum && (any || accepted.has(VIRTIO_NET_F_HOST_ECN));
+    this.hostUfo = this.hostCsum && (any || accepted.has(VIRTIO_NET_F_HOST_UFO));
     this.hostUso = this.hostCsum && accepted.has(VIRTIO_NET_F_HOST_USO);
   }
 
@@ -81,6 +88,7 @@ export class Link {
     limits.tso6 = limits.csum && offloads.has(VIRTIO_NET_F_GUEST_TSO6);
     // Whoever offers a frame does not say which IP it is.
     limits.uso = limits.csum && offloads.has(VIRTIO_NET_F_GUEST_USO4) && offloads.has(VIRTIO_NET_F_GUEST_USO6);
+    limits.ufo = limits.csum && offloads.has(VIRTIO_NET_F_GUEST_UFO);
     limits.ecn = offloads.has(VIRTIO_NET_F_GUEST_ECN);
   }
 }

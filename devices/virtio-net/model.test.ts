@@ -116,15 +116,15 @@ const offered = (options: VirtioNetOptions): number[] => {
 
 test("VIO-243 offloads are offered by default, and the legacy bit for all of them only to legacy drivers", () => {
   // CSUM 0, GUEST_CSUM 1, CTRL_GUEST_OFFLOADS 2, GUEST_TSO4 7, TSO6 8, ECN 9, HOST_TSO4 11, TSO6 12, ECN 13,
-  // GUEST_USO4 54, USO6 55, HOST_USO 56, GSO 6
-  assert.equal(offered({}), [0x30bf_bba7, 0x01c0_0001, 0x39bf_bbe7]);
+  // GUEST_UFO 10, HOST_UFO 14, GUEST_USO4 54, USO6 55, HOST_USO 56, GSO 6
+  assert.equal(offered({}), [0x30bf_ffa7, 0x01c0_0001, 0x39bf_ffe7]);
   assert.equal(offered({ offloads: true }), offered({}));
   assert.equal(offered({ offloads: false }), [0x30bf_8020, 1, 0x39bf_8020]);
-  assert.equal(offered({ offloads: { csum: false } }), [0x30bf_83a6, 0x00c0_0001, 0x39bf_83a6]);
-  assert.equal(offered({ offloads: { hostEcn: false, guestUso6: false } }), [0x30bf_9ba7, 0x0140_0001, 0x39bf_9ba7]);
+  assert.equal(offered({ offloads: { csum: false } }), [0x30bf_87a6, 0x00c0_0001, 0x39bf_87a6]);
+  assert.equal(offered({ offloads: { hostEcn: false, guestUso6: false } }), [0x30bf_dfa7, 0x0140_0001, 0x39bf_dfa7]);
   assert.equal(
     offered({ offloads: { guestTso4: false, guestTso6: false } }),
-    [0x30bf_b827, 0x01c0_0001, 0x39bf_b867],
+    [0x30bf_fc27, 0x01c0_0001, 0x39bf_fc67],
     "nothing is left for ECN",
   );
   for (const offloads of [{ csum: false, hostTso4: true }, { guestCsum: false, guestUso4: true }, { tso: true }])
@@ -249,7 +249,7 @@ test("VIO-231 VIO-232 with an MTU: offered, at offset 10, constant", () => {
   for (const mtu of [68, 1500, 9000, 65535]) {
     const nic = virtioNet({ mtu });
     nic.barWrite(4, 0, 4, 0);
-    assert.is(nic.barRead(4, 4, 4), 0x30bf_bbaf);
+    assert.is(nic.barRead(4, 4, 4), 0x30bf_ffaf);
     nic.barWrite(4, 0x200a, 2, 77);
     assert.is(nic.barRead(4, 0x200a, 2), mtu);
     assert.is(nic.barRead(4, 0x2008, 2), 1);
@@ -491,12 +491,34 @@ test("a crafted snapshot of the card is refused and changes nothing", () => {
   crafted((_, filter) => (filter.vlans = [0]));
   crafted((_, filter) => (filter.mac = new Uint8Array(7)));
   crafted((device) => (device.counters = [1]));
-  crafted((device) => (device.rxWaiting = 1));
+  const part = (device: Bag, name: string): Bag => device[name] as Bag;
+  crafted((device) => (device.txBlocked = [2]));
+  crafted((device) => (device.txDue = [0, 0]));
+  crafted((device) => (device.txDeadlines = [-2]));
+  crafted((device) => (part(device, "rx").hints = [1]));
+  crafted((device) => Object.assign(part(device, "rx"), { hints: [1], pairs: [1] }));
+  crafted((device) =>
+    Object.assign(part(device, "rx"), { hints: new Array(65).fill(0), pairs: new Array(65).fill(0) }),
+  );
+  crafted((device) => (part(device, "steering").pairs = 2));
+  crafted((device) => (part(device, "steering").pairs = 0));
+  crafted((device) => (part(device, "steering").types = 1));
+  crafted((device) => (part(device, "steering").mask = 2));
+  crafted((device) => (part(device, "steering").mask = 255));
+  crafted((device) => (part(device, "steering").unclassified = 1));
+  crafted((device) => (part(device, "steering").table = new Array(128).fill(1)));
+  crafted((device) => (part(device, "steering").key = new Uint8Array(41)));
+  crafted((device) => Object.assign(part(device, "steering"), { flows: [0], flowPairs: [0] }));
+  crafted((device) => (part(device, "coalescing").parameters = [0, 0]));
+  crafted((device) => (part(device, "coalescing").common = [0, 0, 0, -1]));
+  crafted((device) => (part(device, "coalescing").since = [0, -2]));
+  crafted((device) => (part(device, "coalescing").deadlines = [0]));
+  crafted((device) => (part(device, "coalescing").packets = [0, 0, 0]));
   crafted((device) => (device.permanentMac = "52"));
   crafted((device) => (device.guestOffloads = [0x8000, 0]));
   crafted((device) => (device.guestOffloads = [2]));
   crafted((device) => (device.announce = 1));
-  crafted((device) => (device.version = 1));
+  crafted((device) => (device.version = 2));
   assert.throws(
     () => virtioNet({ mtu: 1500 }).load(good),
     (error: unknown) => error instanceof StateError,

@@ -15,14 +15,21 @@ import {
   VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
   VIRTIO_NET_F_CTRL_VLAN,
   VIRTIO_NET_F_GUEST_ANNOUNCE,
+  VIRTIO_NET_F_HASH_REPORT,
+  VIRTIO_NET_F_MQ,
+  VIRTIO_NET_F_NOTF_COAL,
+  VIRTIO_NET_F_RSS,
   VIRTIO_NET_F_STATUS,
-  VIRTIO_NET_RECEIVEQ,
+  VIRTIO_NET_F_VQ_NOTF_COAL,
+  VIRTIO_NET_RSS_MAX_KEY_SIZE,
+  VIRTIO_NET_RSS_MAX_TABLE_LEN,
   VIRTIO_NET_S_ANNOUNCE,
   VIRTIO_NET_S_LINK_UP,
-  VIRTIO_NET_TRANSMITQ,
 } from "../../src/spec/virtio-net.js";
 import { FeatureSet, type QueueDeclaration, type VirtioBus, type VirtioDevice } from "../../src/virtio/index.js";
+import { Coalescing, type CoalescingParameters } from "./coalescing.js";
 import { Control, type ControlTarget } from "./control.js";
+import { Deadlines } from "./deadlines.js";
 import { GUEST_OFFLOADS, type OffloadOptions, offer } from "./features.js";
 import { ReceiveFilter } from "./filter.js";
 import {
@@ -40,7 +47,8 @@ import {
   TX_FRAMES,
 } from "./link.js";
 import { Rx } from "./rx.js";
-import { Tx } from "./tx.js";
+import { HASH_TYPES, type HashConfig, type RssConfig, Steering } from "./steering.js";
+import { Tx, type TxDelay } from "./tx.js";
 
 const {
   mac0: MAC,
@@ -49,6 +57,9 @@ const {
   mtu: MTU,
   speed: SPEED,
   duplex: DUPLEX,
+  rss_max_key_size: RSS_KEY,
+  rss_max_indirection_table_length: RSS_TABLE,
+  supported_hash_types: RSS_TYPES,
 } = VIRTIO_NET_CONFIG.regs;
 /** Header and VLAN tag around `mtu` bytes of payload. */
 const FRAME_OVERHEAD = 18;
@@ -70,6 +81,13 @@ export interface CardOptions {
   /** Mbit/s and the register's value of duplex; null: not offered */
   readonly speed: { readonly mbps: number; readonly duplex: number } | null;
   readonly offloads: boolean | OffloadOptions;
+  /** pairs of a receive and a transmit queue, 1 … 511 */
+  readonly pairs: number;
+  readonly rss: boolean;
+  readonly hash: boolean;
+  readonly notfCoal: boolean;
+  /** null: the host's choice alone */
+  readonly txDelay: TxDelay | null;
 }
 
 /** The network device type: what stands between its queues and the cable. VIRTIO 1.3 §5.1 */
@@ -85,6 +103,8 @@ export class VirtioNetModel implements VirtioDevice, NetPort, ControlTarget {
   readonly configRegisters = VIRTIO_NET_CONFIG;
   /** the permanent address */
   readonly mac: Uint8Array;
+  readonly #pairs: number;
+  readonly #coalesces: boolean;
 
   // wiring
   #bus: VirtioBus | null = null;
@@ -94,42 +114,74 @@ export class VirtioNetModel implements VirtioDevice, NetPort, ControlTarget {
   readonly #config = new Uint8Array(VIRTIO_NET_CONFIG.size); // the address in it is the filter's
   readonly #filter: ReceiveFilter;
   readonly #rx: Rx;
-  readonly #tx: Tx;
+  readonly #tx: readonly Tx[]; // by pair
+  readonly #txDeadlines: Deadlines; // by pair; idle without a delay
+  readonly #txDelayed: boolean;
   readonly #control: Control;
+  readonly #steering: Steering;
+  readonly #coalescing: Coalescing;
+  #controlAt = VIRTIO_NET_CONTROLQ; // with the features as they are
   #guestOffloads = FeatureSet.NONE; // those in use, of the accepted ones
   #announce = false; // the driver is asked to announce itself
 
   /** @throws ConfigError `virtio-net-offloads` */
-  constructor({ mac, sizes, mtu, speed, offloads }: CardOptions) {
+  constructor(options: CardOptions) {
+    const { mac, sizes, mtu, speed, pairs, rss, hash, notfCoal, txDelay } = options;
     this.mac = Uint8Array.from(mac);
-    const { features, legacy } = offer(offloads, mtu !== null, speed !== null);
+    this.#pairs = pairs;
+    this.#coalesces = notfCoal;
+    this.#txDelayed = txDelay !== null;
+    const { features, legacy } = offer({ ...options, mtu: mtu !== null, speed: speed !== null, mq: pairs > 1 });
     this.features = features;
     this.legacyFeatures = legacy;
+    const numbers = Array.from({ length: pairs }, (_, pair) => pair + 1);
     this.queues = [
-      { name: "receiveq1", size: sizes.rx },
-      { name: "transmitq1", size: sizes.tx },
-      { name: "controlq", size: sizes.control, control: true },
+      ...numbers.flatMap((number) => [
+        { name: `receiveq${number}`, size: sizes.rx },
+        { name: `transmitq${number}`, size: sizes.tx },
+      ]),
+      { name: "controlq", size: sizes.control },
     ];
     // As far as the last offered field, as QEMU: what is behind reads all ones.
-    const last = speed !== null ? DUPLEX : mtu !== null ? MTU : STATUS;
+    const named = speed !== null ? DUPLEX : mtu !== null ? MTU : pairs > 1 ? PAIRS : STATUS;
+    const last = rss || hash ? RSS_TYPES : named;
     this.configLength = last.at + last.width;
     this.#link = new Link(mtu === null ? MAX_FRAME : mtu + FRAME_OVERHEAD);
     const view = new DataView(this.#config.buffer);
-    view.setUint16(PAIRS.at, 1, true);
+    view.setUint16(PAIRS.at, pairs, true);
     view.setUint16(MTU.at, mtu ?? 0, true);
     view.setUint32(SPEED.at, speed?.mbps ?? 0, true);
     view.setUint8(DUPLEX.at, speed?.duplex ?? 0);
+    view.setUint8(RSS_KEY.at, VIRTIO_NET_RSS_MAX_KEY_SIZE);
+    view.setUint16(RSS_TABLE.at, VIRTIO_NET_RSS_MAX_TABLE_LEN, true);
+    view.setUint32(RSS_TYPES.at, HASH_TYPES, true);
     this.#filter = new ReceiveFilter(mac);
-    this.#rx = new Rx(this.#link, this.#filter);
-    this.#tx = new Tx(this.#link);
+    this.#steering = new Steering(pairs, rss || hash);
+    this.#coalescing = new Coalescing(2 * pairs);
+    this.#rx = new Rx(this.#link, this.#filter, this.#steering, this.#coalescing);
+    this.#txDeadlines = new Deadlines(pairs, (pair) => this.#txDue(pair));
+    const shared = {
+      link: this.#link,
+      steering: this.#steering,
+      coalescing: this.#coalescing,
+      delays: txDelay === null ? null : { policy: txDelay, deadlines: this.#txDeadlines },
+    };
+    this.#tx = numbers.map((number) => new Tx(shared, number - 1));
     this.#control = new Control(this.#link, this.#filter, this);
     this.#showStatus();
   }
 
   // ---------------------------------------------------------------------------------------------- as a device type
 
-  queueCount(): number {
-    return this.queues.length;
+  /** All of them until a driver accepted something: it may look before. */
+  queueCount(accepted: FeatureSet): number {
+    return this.controlQueue(accepted) + 1;
+  }
+
+  /** Behind all pairs when the driver knows of more than one, and behind the first otherwise. §5.1.2 */
+  controlQueue(accepted: FeatureSet): number {
+    const multiqueue = accepted.has(VIRTIO_NET_F_MQ) || accepted.has(VIRTIO_NET_F_RSS) || accepted.isEmpty;
+    return multiqueue ? 2 * this.#pairs : VIRTIO_NET_CONTROLQ;
   }
 
   readConfig(offset: number): number {
@@ -144,42 +196,66 @@ export class VirtioNetModel implements VirtioDevice, NetPort, ControlTarget {
 
   connect(bus: VirtioBus): void {
     this.#bus = bus;
-    this.#link.negotiated(bus.accepted);
+    if (this.#txDelayed) this.#txDeadlines.connect(bus.seams.clock);
+    if (this.#coalesces) this.#coalescing.connect(bus, bus.seams.clock);
+    this.#negotiated(bus.accepted);
     this.#useOffloads(this.#guestOffloads.and(bus.accepted));
   }
 
   disconnect(): void {
     this.#bus = null;
-    this.#tx.release();
+    this.#txDeadlines.disconnect();
+    this.#coalescing.disconnect();
+    for (const tx of this.#tx) tx.release();
     this.#rx.release();
     this.#control.release();
   }
 
   featuresAccepted(accepted: FeatureSet): void {
-    this.#link.negotiated(accepted);
+    this.#negotiated(accepted);
+    this.#steering.reset(accepted.has(VIRTIO_NET_F_HASH_REPORT));
     this.#useOffloads(accepted.and(GUEST_OFFLOADS)); // all of them, until the driver says otherwise
     this.#filter.filterVlans(accepted.has(VIRTIO_NET_F_CTRL_VLAN));
   }
 
-  driverOk(): void {}
+  /** What was made available before is sent without a wait: there was no notification of it. */
+  driverOk(): void {
+    for (const tx of this.#tx) tx.due = true;
+  }
+
+  queueReset(queue: number): void {
+    if (queue === this.#controlAt) return;
+    const pair = queue >>> 1;
+    this.#coalescing.queueReset(queue);
+    if (queue === 2 * pair) {
+      this.#rx.resume(pair); // what waits for it goes elsewhere or is dropped
+      return;
+    }
+    this.#txDeadlines.cancel(pair);
+    this.#tx[pair]!.due = false;
+  }
 
   runQueue(queue: number, budget: number): number {
     const bus = this.#bus;
     if (bus === null) return 0;
-    if (queue === VIRTIO_NET_TRANSMITQ) return this.#tx.run(bus, bus.queue(queue), budget);
-    if (queue === VIRTIO_NET_CONTROLQ) return this.#control.run(bus, bus.queue(queue), budget);
-    this.#rx.resume();
+    if (queue === this.#controlAt) return this.#control.run(bus, bus.queue(queue), budget);
+    const pair = queue >>> 1;
+    if (queue !== 2 * pair) return this.#tx[pair]!.run(bus, bus.queue(queue), budget);
+    this.#rx.resume(pair);
     return 0;
   }
 
   reset(): void {
-    this.#link.negotiated(FeatureSet.NONE);
+    this.#negotiated(FeatureSet.NONE);
+    this.#steering.reset(false);
+    this.#coalescing.reset();
     this.#useOffloads(FeatureSet.NONE);
     this.#announce = false;
     this.#showStatus();
     this.#filter.reset(this.mac);
-    this.#tx.blocked = false;
-    this.#rx.resume(); // whoever waits finds a stopped receiver
+    this.#txDeadlines.clear();
+    for (const tx of this.#tx) tx.reset();
+    this.#rx.resumeAll(); // whoever waits finds a stopped receiver
   }
 
   // ---------------------------------------------------------------------------------------------- as an endpoint
@@ -191,23 +267,27 @@ export class VirtioNetModel implements VirtioDevice, NetPort, ControlTarget {
         `${this.name}: a cable is plugged in already; expected attach(null) first`,
       );
     this.#link.far = far;
-    this.#rx.waiting = false;
-    this.#unblock();
+    this.#rx.forget();
+    for (const pair of this.#tx.keys()) this.ready(pair);
   }
 
   offer(bytes: Uint8Array, start: number, length: number, offload: Offload | null, queueHint: number): Verdict {
     const bus = this.#bus;
     if (bus === null) return "dropped";
-    return this.#rx.offer(bus, bus.queue(VIRTIO_NET_RECEIVEQ), bytes, start, length, offload, queueHint);
+    return this.#rx.offer(bus, bytes, start, length, offload, queueHint);
   }
 
   endBatch(): void {
     const bus = this.#bus;
-    if (bus !== null) this.#rx.endBatch(bus, bus.queue(VIRTIO_NET_RECEIVEQ));
+    if (bus !== null) this.#rx.endBatch(bus);
   }
 
-  ready(): void {
-    this.#unblock();
+  /** @param queueHint number of a pair: what this card gives as hint */
+  ready(queueHint: number): void {
+    const tx = this.#tx[queueHint];
+    if (tx?.blocked !== true) return;
+    tx.blocked = false;
+    this.#bus?.request(2 * queueHint + 1);
   }
 
   accepts(): EndpointLimits {
@@ -226,8 +306,8 @@ export class VirtioNetModel implements VirtioDevice, NetPort, ControlTarget {
     this.#showStatus();
     this.#bus?.configChanged(this.#bus.accepted.has(VIRTIO_NET_F_STATUS));
     if (up) return;
-    this.#rx.resume(); // what waits on either side is dropped
-    this.#unblock();
+    this.#rx.resumeAll(); // what waits on either side is dropped
+    for (const pair of this.#tx.keys()) this.ready(pair);
   }
 
   /** Asks the driver to make itself known on the net. §5.1.6.5.4 @returns false when it cannot be asked */
@@ -274,31 +354,85 @@ export class VirtioNetModel implements VirtioDevice, NetPort, ControlTarget {
   setGuestOffloads(lo: number, hi: number): boolean {
     const accepted = this.#bus?.accepted ?? FeatureSet.NONE;
     const offloads = new FeatureSet(lo, hi);
-    if (!accepted.has(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)) return false;
+    if (!this.#has(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)) return false;
     if (!offloads.without(accepted.and(GUEST_OFFLOADS)).isEmpty) return false;
     this.#useOffloads(offloads);
     return true;
+  }
+
+  setPairs(pairs: number): boolean {
+    if (!this.#has(VIRTIO_NET_F_MQ) || pairs < 1 || pairs > this.#pairs) return false;
+    this.endBatch(); // of queues that may be out of use now
+    this.#steering.useFlows(pairs);
+    this.#rx.resumeAll(); // what waits may go elsewhere
+    return true;
+  }
+
+  setRss(rss: RssConfig, maxTx: number, hash: HashConfig): boolean {
+    const pairs = this.#pairs;
+    if (!this.#has(VIRTIO_NET_F_RSS) || maxTx < 1 || maxTx > pairs || rss.unclassified >= pairs) return false;
+    for (const pair of rss.table) if (pair >= pairs) return false;
+    this.#steering.setHash(hash);
+    this.#steering.useRss(rss);
+    this.#rx.resumeAll();
+    return true;
+  }
+
+  setHash(hash: HashConfig): boolean {
+    if (!this.#has(VIRTIO_NET_F_HASH_REPORT)) return false;
+    this.#steering.setHash(hash);
+    if (this.#steering.rss) this.#steering.useFlows(this.#pairs); // the last command says how queues are chosen
+    return true;
+  }
+
+  setCoalescing(kind: 0 | 1, parameters: CoalescingParameters): boolean {
+    if (!this.#has(VIRTIO_NET_F_NOTF_COAL)) return false;
+    this.#coalescing.setAll(kind, parameters);
+    return true;
+  }
+
+  setQueueCoalescing(queue: number, parameters: CoalescingParameters): boolean {
+    if (!this.#carriesFrames(queue)) return false;
+    this.#coalescing.set(queue, parameters);
+    return true;
+  }
+
+  queueCoalescing(queue: number): CoalescingParameters | null {
+    return this.#carriesFrames(queue) ? this.#coalescing.get(queue) : null;
+  }
+
+  /** Whether VQ_NOTF_COAL has something to say of a queue. */
+  #carriesFrames(queue: number): boolean {
+    if (!this.#has(VIRTIO_NET_F_VQ_NOTF_COAL) || queue >= this.#controlAt) return false;
+    return this.#bus?.queue(queue).enabled === true;
+  }
+
+  #has(feature: number): boolean {
+    return this.#bus?.accepted.has(feature) === true;
   }
 
   // ---------------------------------------------------------------------------------------------- state
 
   save(): SavedState {
     return {
-      version: 2,
+      version: 3,
       permanentMac: Uint8Array.from(this.mac),
       linkUp: this.#link.up,
-      txBlocked: this.#tx.blocked,
+      txBlocked: this.#tx.map(({ blocked }) => (blocked ? 1 : 0)),
+      txDue: this.#tx.map(({ due }) => (due ? 1 : 0)),
+      txDeadlines: this.#txDeadlines.save(),
       guestOffloads: [this.#guestOffloads.lo, this.#guestOffloads.hi],
       announce: this.#announce,
-      rxWaiting: this.#rx.waiting,
-      rxWaitingHint: this.#rx.waitingHint,
+      rx: this.#rx.save(),
+      steering: this.#steering.save(),
+      coalescing: this.#coalescing.save(),
       filter: this.#filter.save(),
       counters: [...this.#link.counters],
     };
   }
 
   loader(state: StateReader): () => void {
-    state.integer("version", 2, 2);
+    state.integer("version", 3, 3);
     const permanentMac = Uint8Array.from(state.bytes("permanentMac", this.mac.length));
     const [lo, hi] = state.integers("guestOffloads", 0, 0xffff_ffff, 2);
     const guestOffloads = new FeatureSet(lo ?? 0, hi ?? 0);
@@ -306,9 +440,12 @@ export class VirtioNetModel implements VirtioDevice, NetPort, ControlTarget {
       throw new StateError(`${state.path}.guestOffloads`, "offloads that this card does not offer");
     const announce = state.boolean("announce");
     const linkUp = state.boolean("linkUp");
-    const txBlocked = state.boolean("txBlocked");
-    const rxWaiting = state.boolean("rxWaiting");
-    const rxWaitingHint = state.integer("rxWaitingHint");
+    const txBlocked = state.integers("txBlocked", 0, 1, this.#pairs);
+    const txDue = state.integers("txDue", 0, 1, this.#pairs);
+    const applyTxDeadlines = this.#txDeadlines.loader(state, "txDeadlines");
+    const applyRx = this.#rx.loader(state.object("rx"), this.#pairs);
+    const applySteering = this.#steering.loader(state.object("steering"));
+    const applyCoalescing = this.#coalescing.loader(state.object("coalescing"));
     const applyFilter = this.#filter.loader(state.object("filter"));
     const counters = state.integers("counters", 0, Number.MAX_SAFE_INTEGER, COUNTERS);
     return () => {
@@ -316,12 +453,17 @@ export class VirtioNetModel implements VirtioDevice, NetPort, ControlTarget {
       this.#link.up = linkUp;
       this.#announce = announce;
       this.#showStatus();
-      this.#tx.blocked = txBlocked;
-      this.#rx.waiting = rxWaiting;
-      this.#rx.waitingHint = rxWaitingHint;
+      for (const [pair, tx] of this.#tx.entries()) {
+        tx.blocked = txBlocked[pair] === 1;
+        tx.due = txDue[pair] === 1;
+      }
+      applyTxDeadlines();
+      applyRx();
+      applySteering(this.#has(VIRTIO_NET_F_HASH_REPORT));
+      applyCoalescing();
       applyFilter();
       this.#link.counters.set(counters);
-      if (this.#bus !== null) this.#link.negotiated(this.#bus.accepted);
+      if (this.#bus !== null) this.#negotiated(this.#bus.accepted);
       this.#useOffloads(this.#bus === null ? guestOffloads : guestOffloads.and(this.#bus.accepted));
     };
   }
@@ -335,9 +477,13 @@ export class VirtioNetModel implements VirtioDevice, NetPort, ControlTarget {
     this.#config[STATUS.at] = (this.#link.up ? VIRTIO_NET_S_LINK_UP : 0) | (this.#announce ? VIRTIO_NET_S_ANNOUNCE : 0);
   }
 
-  #unblock(): void {
-    if (!this.#tx.blocked) return;
-    this.#tx.blocked = false;
-    this.#bus?.request(VIRTIO_NET_TRANSMITQ);
+  #negotiated(accepted: FeatureSet): void {
+    this.#controlAt = this.controlQueue(accepted);
+    this.#link.negotiated(accepted);
+  }
+
+  #txDue(pair: number): void {
+    this.#tx[pair]!.due = true;
+    this.#bus?.request(2 * pair + 1);
   }
 }

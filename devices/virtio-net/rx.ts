@@ -1,5 +1,5 @@
-import { ETHER_HDR_LEN } from "../../src/bytes/index.js";
-import type { DmaDoor, Offload, Verdict } from "../../src/contract/index.js";
+import { ETHER_HDR_LEN, StateError, type StateReader } from "../../src/bytes/index.js";
+import type { DmaDoor, Offload, SavedState, Verdict } from "../../src/contract/index.js";
 import { offloadFits, takesOffload } from "../../src/net/index.js";
 import {
   VIRTIO_NET_HDR_CSUM_OFFSET,
@@ -12,32 +12,56 @@ import {
   VIRTIO_NET_HDR_GSO_TCPV4,
   VIRTIO_NET_HDR_GSO_TCPV6,
   VIRTIO_NET_HDR_GSO_TYPE,
+  VIRTIO_NET_HDR_GSO_UDP,
   VIRTIO_NET_HDR_GSO_UDP_L4,
+  VIRTIO_NET_HDR_HASH_REPORT,
+  VIRTIO_NET_HDR_HASH_VALUE,
   VIRTIO_NET_HDR_HDR_LEN,
   VIRTIO_NET_HDR_NUM_BUFFERS,
-  VIRTIO_NET_HDR_SIZE,
+  VIRTIO_NET_HDR_SIZE_HASH,
 } from "../../src/spec/virtio-net.js";
 import { DescriptorChain, type VirtioBus, type Virtqueue } from "../../src/virtio/index.js";
+import type { Coalescing } from "./coalescing.js";
 import type { ReceiveFilter } from "./filter.js";
 import { GsoHeaders } from "./gso-headers.js";
 import { BYTES_COPIED, DESCRIPTORS, type Link, RX_BYTES, RX_FILTERED, RX_FRAMES, RX_NO_BUFFER } from "./link.js";
+import type { Steering } from "./steering.js";
 
-/** The receive queue: frames from the far end straight into guest memory. VIRTIO 1.3 §5.1.6.3, §5.1.6.4 */
+/** Queues of a sender that may wait at a time; what it offers from further ones is dropped instead. */
+const MOST_WAITING = 64;
+
+/** Index of the receive queue of a pair. §5.1.2 */
+const queueOf = (pair: number): number => 2 * pair;
+
+const GSO_TYPES = {
+  none: 0,
+  tcp4: VIRTIO_NET_HDR_GSO_TCPV4,
+  tcp6: VIRTIO_NET_HDR_GSO_TCPV6,
+  udp: VIRTIO_NET_HDR_GSO_UDP_L4,
+  udpfrag: VIRTIO_NET_HDR_GSO_UDP,
+} as const satisfies Record<Offload["gso"], number>;
+
+/** The receive queues: frames from the far end straight into guest memory. VIRTIO 1.3 §5.1.6.3, §5.1.6.4 */
 export class Rx {
-  /** the far end was told `later` and waits for `ready` */
-  waiting = false;
-  /** queue hint of the frame that waits */
-  waitingHint = 0;
   readonly #link: Link;
   readonly #filter: ReceiveFilter;
+  readonly #steering: Steering;
+  readonly #coalescing: Coalescing;
+  // The far end was told `later`, and waits for `ready`: queue hints, and the pair in which each found no room. In the
+  // order in which they came; a hint stands here once, since what it stands for is in order.
+  readonly #hints = new Float64Array(MOST_WAITING);
+  readonly #pairs = new Uint16Array(MOST_WAITING);
+  #waiting = 0;
   readonly #chain = new DescriptorChain();
-  readonly #header = new Uint8Array(VIRTIO_NET_HDR_SIZE);
+  readonly #header = new Uint8Array(VIRTIO_NET_HDR_SIZE_HASH);
   readonly #headerView = new DataView(this.#header.buffer);
   readonly #gso = new GsoHeaders();
 
-  constructor(link: Link, filter: ReceiveFilter) {
+  constructor(link: Link, filter: ReceiveFilter, steering: Steering, coalescing: Coalescing) {
     this.#link = link;
     this.#filter = filter;
+    this.#steering = steering;
+    this.#coalescing = coalescing;
   }
 
   release(): void {
@@ -47,7 +71,6 @@ export class Rx {
   /** One frame; what arrives before DRIVER_OK touches no guest memory. */
   offer(
     bus: VirtioBus,
-    queue: Virtqueue,
     bytes: Uint8Array,
     start: number,
     length: number,
@@ -56,6 +79,7 @@ export class Rx {
   ): Verdict {
     const link = this.#link;
     const { counters } = link;
+    const steering = this.#steering;
     if (
       !bus.running ||
       !link.up ||
@@ -66,17 +90,23 @@ export class Rx {
       counters[RX_FILTERED]!++;
       return "dropped";
     }
+    let pair = steering.idle ? 0 : steering.steer(bytes, start, length);
+    let queue = bus.queue(queueOf(pair));
     if (!queue.begin()) {
       bus.checkQueue(queue);
-      counters[RX_FILTERED]!++;
-      return "dropped";
+      pair = this.#another(bus, pair);
+      if (pair < 0) {
+        counters[RX_FILTERED]!++;
+        return "dropped";
+      }
+      queue = bus.queue(queueOf(pair));
     }
     const { headerLength, mergeable } = link;
     const total = headerLength + length;
     const chain = this.#chain;
     if (!this.#collect(queue, total, mergeable)) {
       bus.checkQueue(queue);
-      return this.#noRoom(bus, queue, hint);
+      return this.#noRoom(bus, queue, pair, hint);
     }
     queue.suppress(); // a notification is only wanted when buffers ran out
     const { writable } = chain;
@@ -93,21 +123,82 @@ export class Rx {
     counters[RX_BYTES]! += length;
     counters[BYTES_COPIED]! += length;
     counters[DESCRIPTORS]! += chain.descriptors;
+    if (this.#coalescing.active) this.#coalescing.packets[queue.index]!++;
     return "taken";
   }
 
-  /** The sender is through: one interrupt for what it brought. */
-  endBatch(bus: VirtioBus, queue: Virtqueue): void {
-    if (!queue.unsignalled || !bus.running || !queue.begin()) return;
-    bus.usedBuffers(queue);
-    bus.seams.dma.flush();
+  /** The sender is through: one interrupt for each queue into which it brought something. */
+  endBatch(bus: VirtioBus): void {
+    const { pairs } = this.#steering;
+    const coalescing = this.#coalescing;
+    for (let pair = 0; pair < pairs; pair++) {
+      const queue = bus.queue(queueOf(pair));
+      if (!queue.unsignalled || !bus.running || !queue.begin()) continue;
+      if (coalescing.active) coalescing.close(bus, queue);
+      else bus.usedBuffers(queue);
+      bus.seams.dma.flush();
+    }
   }
 
-  /** The driver made buffers available, or frames will be dropped from now on: whoever waits may come again. */
-  resume(): void {
-    if (!this.waiting) return;
-    this.waiting = false;
-    this.#link.far?.ready(this.waitingHint);
+  /** The driver made buffers available: whoever waits for this queue may come again. */
+  resume(pair: number): void {
+    let turns = 0;
+    for (let i = 0; i < this.#waiting; i++) if (this.#pairs[i] === pair) turns++;
+    // Who comes again may be told to wait again, behind the others.
+    for (; turns > 0; turns--) {
+      const i = this.#pairs.indexOf(pair); // what stands behind the last one is stale
+      if (i < 0 || i >= this.#waiting) return;
+      this.#wake(i);
+    }
+  }
+
+  /** Frames will be dropped from now on, or go elsewhere: whoever waits may come again. */
+  resumeAll(): void {
+    for (let turns = this.#waiting; turns > 0 && this.#waiting > 0; turns--) this.#wake(0);
+  }
+
+  /** The cable was pulled: nobody waits. */
+  forget(): void {
+    this.#waiting = 0;
+  }
+
+  save(): SavedState {
+    return {
+      hints: [...this.#hints.subarray(0, this.#waiting)],
+      pairs: [...this.#pairs.subarray(0, this.#waiting)],
+    };
+  }
+
+  /** Checks a saved state. @param pairs there are; @returns what applies it; @throws StateError */
+  loader(state: StateReader, pairs: number): () => void {
+    const hints = state.integers("hints", Number.MIN_SAFE_INTEGER);
+    if (hints.length > MOST_WAITING)
+      throw new StateError(`${state.path}.hints`, `${hints.length} of them, expected at most ${MOST_WAITING}`);
+    const waiting = state.integers("pairs", 0, pairs - 1, hints.length);
+    return () => {
+      this.#hints.set(hints);
+      this.#pairs.set(waiting);
+      this.#waiting = hints.length;
+    };
+  }
+
+  #wake(i: number): void {
+    const hint = this.#hints[i]!;
+    this.#waiting--;
+    this.#hints.copyWithin(i, i + 1, this.#waiting + 1);
+    this.#pairs.copyWithin(i, i + 1, this.#waiting + 1);
+    this.#link.far?.ready(hint);
+  }
+
+  /** A queue of the driver's in place of one that cannot be used; −1: there is none, or RSS permits no other. §5.1.6.5.6.2 */
+  #another(bus: VirtioBus, pair: number): number {
+    const { pairs, rss } = this.#steering;
+    if (rss) return -1;
+    for (let i = 1; i < pairs; i++) {
+      const other = (pair + i) % pairs;
+      if (bus.queue(queueOf(other)).begin()) return other;
+    }
+    return -1;
   }
 
   /**
@@ -136,8 +227,7 @@ export class Rx {
     if (!offload.needsCsum || offload.gsoSize < 1) return false;
     const headers = this.#gso;
     if (!headers.find(bytes, start, length, gso)) return false;
-    const type =
-      gso === "tcp4" ? VIRTIO_NET_HDR_GSO_TCPV4 : gso === "tcp6" ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_UDP_L4;
+    const type = GSO_TYPES[gso];
     header.setUint8(VIRTIO_NET_HDR_GSO_TYPE, offload.ecn ? type | VIRTIO_NET_HDR_GSO_ECN : type);
     header.setUint16(VIRTIO_NET_HDR_HDR_LEN, headers.end, true);
     header.setUint16(VIRTIO_NET_HDR_GSO_SIZE, offload.gsoSize, true);
@@ -146,10 +236,14 @@ export class Rx {
     return true;
   }
 
-  /** As `describe` left it, with num_buffers, which legacy drivers without MRG_RXBUF do not have. §5.1.6.4.1 */
+  /** As `describe` left it, with num_buffers, which legacy drivers without MRG_RXBUF do not have. §5.1.6.4.1, §5.1.6.4.4 */
   #writeHeader(dma: DmaDoor, headerLength: number): void {
     const { writable, chains } = this.#chain;
     this.#headerView.setUint16(VIRTIO_NET_HDR_NUM_BUFFERS, chains, true);
+    if (headerLength === VIRTIO_NET_HDR_SIZE_HASH) {
+      this.#headerView.setUint32(VIRTIO_NET_HDR_HASH_VALUE, this.#steering.hash, true);
+      this.#headerView.setUint32(VIRTIO_NET_HDR_HASH_REPORT, this.#steering.report, true); // and padding
+    }
     writable.copyIn(dma, 0, headerLength, this.#header, 0);
   }
 
@@ -168,7 +262,7 @@ export class Rx {
   }
 
   /** Too little room: the sender waits for more where it can; a frame that would wait for ever is dropped. */
-  #noRoom(bus: VirtioBus, queue: Virtqueue, hint: number): Verdict {
+  #noRoom(bus: VirtioBus, queue: Virtqueue, pair: number, hint: number): Verdict {
     const { counters, far, mergeable } = this.#link;
     const { chains } = this.#chain;
     counters[RX_NO_BUFFER]!++;
@@ -179,10 +273,20 @@ export class Rx {
       return "dropped";
     }
     queue.rearm(chains);
-    if (far?.accepts().holds !== true) return "dropped";
+    if (far?.accepts().holds !== true || !this.#await(pair, hint)) return "dropped";
     counters[RX_NO_BUFFER]!--; // it is not lost
-    this.waiting = true;
-    this.waitingHint = hint;
     return "later";
+  }
+
+  /** Notes who waits, and for what; whoever waited already now waits for this. */
+  #await(pair: number, hint: number): boolean {
+    let i = this.#hints.indexOf(hint);
+    if (i < 0 || i >= this.#waiting) {
+      if (this.#waiting === MOST_WAITING) return false;
+      i = this.#waiting++;
+    }
+    this.#hints[i] = hint;
+    this.#pairs[i] = pair;
+    return true;
   }
 }

@@ -9,6 +9,7 @@ import type {
   NetEndpoint,
   Offload,
   QueueRunner,
+  Timer,
   Verdict,
   Work,
 } from "../../src/contract/index.js";
@@ -17,10 +18,57 @@ import { type VirtioNetFunction, type VirtioNetOptions, virtioNet } from "./inde
 const GUARD = 256;
 const GUARD_BYTE = 0xa5;
 
-const NO_CLOCK: Clock = {
-  now: () => 0,
-  timer: () => ({ deadline: Number.POSITIVE_INFINITY, arm() {}, cancel() {}, [Symbol.dispose]() {} }),
-};
+/** A clock that a test moves; its timers fire at their instants. */
+export class TestClock implements Clock {
+  readonly #timers: { deadline: number; readonly fire: () => void }[] = [];
+  #now = 1000;
+
+  now(): number {
+    return this.#now;
+  }
+  timer(fire: () => void): Timer {
+    const timers = this.#timers;
+    const entry = { deadline: Number.POSITIVE_INFINITY, fire };
+    timers.push(entry);
+    return {
+      get deadline(): number {
+        return entry.deadline;
+      },
+      arm: (deadline: number) => {
+        entry.deadline = deadline;
+      },
+      cancel: () => {
+        entry.deadline = Number.POSITIVE_INFINITY;
+      },
+      [Symbol.dispose]: () => {
+        timers.splice(timers.indexOf(entry), 1);
+      },
+    };
+  }
+  /** how many there are */
+  get timers(): number {
+    return this.#timers.length;
+  }
+  /** ns from now to the first deadline; Infinity: all are idle */
+  get due(): number {
+    return Math.min(...this.#timers.map(({ deadline }) => deadline), Number.POSITIVE_INFINITY) - this.#now;
+  }
+  advance(ns: number): void {
+    const end = this.#now + ns;
+    for (let left = 1000; this.#now + this.due <= end; left--) {
+      if (left === 0) throw new Error("test: timers without end");
+      const first = this.#timers.reduce((a, b) => (b.deadline < a.deadline ? b : a));
+      this.#now = Math.max(this.#now, first.deadline);
+      first.deadline = Number.POSITIVE_INFINITY;
+      first.fire();
+    }
+    this.#now = end;
+  }
+  /** As a restored machine does: fires nothing. */
+  set(now: number): void {
+    this.#now = now;
+  }
+}
 
 class TestWork implements Work {
   deferred = false;
@@ -50,7 +98,7 @@ class TestWork implements Work {
 export class TestHost implements HostSeams {
   readonly memory: WindowedMemory;
   readonly interrupts: HostInterrupts;
-  readonly clock = NO_CLOCK;
+  readonly clock = new TestClock();
   readonly work = new TestWork();
   readonly strictness = "lenient";
   readonly report: (diagnostic: Diagnostic) => void;
@@ -135,17 +183,20 @@ export class Peer implements NetEndpoint {
   limits: EndpointLimits | null = null;
   /** of each taken frame, copied */
   readonly offloads: (Offload | null)[] = [];
-  onReady: () => void = () => {};
-  onOffer: () => void = () => {};
+  /** of each taken frame */
+  readonly hints: number[] = [];
+  onReady: (queueHint: number) => void = () => {};
+  onOffer: (queueHint: number) => void = () => {};
 
-  offer(bytes: Uint8Array, start: number, length: number, offload: Offload | null): Verdict {
+  offer(bytes: Uint8Array, start: number, length: number, offload: Offload | null, queueHint: number): Verdict {
     if (offload !== null && this.limits === null) throw new Error("test: an offload that was not negotiated");
     this.lastBytes = bytes;
     this.lastStart = start;
-    this.onOffer();
+    this.onOffer(queueHint);
     const verdict = this.verdict();
     if (verdict !== "taken") return verdict;
     this.frames.push(bytes.slice(start, start + length));
+    this.hints.push(queueHint);
     this.offloads.push(offload === null ? null : { ...offload });
     return verdict;
   }
@@ -154,7 +205,7 @@ export class Peer implements NetEndpoint {
   }
   ready(queueHint: number): void {
     this.readies.push(queueHint);
-    this.onReady();
+    this.onReady(queueHint);
   }
   accepts(): EndpointLimits {
     if (this.limits !== null) return { ...this.limits, holds: this.holds };
@@ -167,7 +218,8 @@ export const WRITE = 2;
 export const RX = 0;
 export const TX = 1;
 export const CTRL = 2;
-const RINGS = [0x40_0000, 0x41_0000, 0x42_0000] as const;
+const RINGS = 0x40_0000;
+const RING_STRIDE = 0x1_0000; // room for 16 of them
 /** A page for buffers of each kind, far from the rings. */
 export const BUFFERS = 0x50_0000;
 
@@ -180,11 +232,19 @@ export const F_GSO = 2 ** 6;
 export const F_GUEST_TSO4 = 2 ** 7;
 export const F_GUEST_TSO6 = 2 ** 8;
 export const F_GUEST_ECN = 2 ** 9;
+export const F_GUEST_UFO = 2 ** 10;
 export const F_HOST_TSO4 = 2 ** 11;
 export const F_HOST_TSO6 = 2 ** 12;
 export const F_HOST_ECN = 2 ** 13;
+export const F_HOST_UFO = 2 ** 14;
 export const F_GUEST_ANNOUNCE = 2 ** 21;
+export const F_MQ = 2 ** 22;
 /** of bits 32 … 63 */
+export const H_RING_RESET = 2 ** (40 - 32);
+export const H_VQ_NOTF_COAL = 2 ** (52 - 32);
+export const H_NOTF_COAL = 2 ** (53 - 32);
+export const H_HASH_REPORT = 2 ** (57 - 32);
+export const H_RSS = 2 ** (60 - 32);
 export const H_GUEST_USO4 = 2 ** (54 - 32);
 export const H_GUEST_USO6 = 2 ** (55 - 32);
 export const H_HOST_USO = 2 ** (56 - 32);
@@ -212,6 +272,8 @@ export interface GuestOptions {
   /** set DRIVER_OK; default true */
   readonly start?: boolean;
   readonly windows?: readonly { base: number; size: number }[];
+  /** the driver sets up all queues of so many pairs, and the control queue behind those of the card; default: the first three */
+  readonly pairs?: number;
 }
 
 /** A card with its queues set up by raw accesses, rings laid out as the legacy interface wants them. */
@@ -220,18 +282,23 @@ export class Guest {
   readonly nic: VirtioNetFunction;
   readonly peer = new Peer();
   readonly modern: boolean;
-  readonly sizes: readonly [number, number, number];
+  readonly pairs: number;
+  /** index of the control queue */
+  readonly ctrl: number;
   features: number;
   high: number;
+  readonly #size: number;
 
   constructor(options: GuestOptions = {}) {
-    const { card = {}, via = "modern", features = 0, high = 0, size = 256, start = true, windows } = options;
+    const { card = {}, via = "modern", features = 0, high = 0, size = 256, start = true, windows, pairs = 1 } = options;
     this.host = new TestHost(windows);
     this.nic = virtioNet({ mac: "52:54:00:12:34:56", queueSize: size, ...card });
     this.modern = via === "modern";
     this.features = features;
     this.high = high;
-    this.sizes = [size, size, 64];
+    this.pairs = pairs;
+    this.ctrl = options.pairs === undefined ? CTRL : 2 * (card.queuePairs ?? 1);
+    this.#size = size;
     this.nic.net.attach(this.peer);
     this.nic.connect(this.host);
     this.nic.configWrite(0x04, 2, 7);
@@ -241,7 +308,8 @@ export class Guest {
 
   /** From reset to the point before DRIVER_OK; rings are empty then. */
   setUp(features = this.features): void {
-    for (const ring of RINGS) this.host.put(ring, new Uint8Array(0x4000));
+    const queues = [...Array.from({ length: 2 * this.pairs }, (_, i) => i), this.ctrl];
+    for (const queue of queues) this.host.put(this.desc(queue), new Uint8Array(0x4000));
     this.status = 0;
     this.status = 1;
     this.status = 3;
@@ -251,8 +319,9 @@ export class Guest {
       this.out(0x08, 4, 1);
       this.out(0x0c, 4, this.high + 1);
       this.status = 0x0b;
-      for (const queue of [RX, TX, CTRL] as const) {
+      for (const queue of queues) {
         this.out(0x16, 2, queue);
+        this.out(0x18, 2, this.sizeOf(queue));
         this.out(0x20, 4, this.desc(queue));
         this.out(0x28, 4, this.avail(queue));
         this.out(0x30, 4, this.used(queue));
@@ -261,7 +330,7 @@ export class Guest {
       return;
     }
     this.nic.barWrite(0, 0x04, 4, features);
-    for (const queue of [RX, TX, CTRL] as const) {
+    for (const queue of queues) {
       this.nic.barWrite(0, 0x0e, 2, queue);
       this.nic.barWrite(0, 0x08, 4, this.desc(queue) / 4096);
     }
@@ -290,13 +359,17 @@ export class Guest {
   }
 
   desc(queue: number): number {
-    return RINGS[queue]!;
+    return RINGS + RING_STRIDE * queue;
   }
   avail(queue: number): number {
-    return this.desc(queue) + 16 * this.sizes[queue]!;
+    return this.desc(queue) + 16 * this.sizeOf(queue);
   }
   used(queue: number): number {
-    return Math.ceil((this.avail(queue) + 6 + 2 * this.sizes[queue]!) / 4096) * 4096;
+    return Math.ceil((this.avail(queue) + 6 + 2 * this.sizeOf(queue)) / 4096) * 4096;
+  }
+  /** descriptors */
+  sizeOf(queue: number): number {
+    return queue === this.ctrl ? 64 : this.#size;
   }
 
   describe(queue: number, i: number, address: number, length: number, flags: number, next = 0): void {
@@ -309,7 +382,7 @@ export class Guest {
 
   available(queue: number, head: number): void {
     const idx = this.availIdx(queue);
-    this.host.set(this.avail(queue) + 4 + 2 * (idx % this.sizes[queue]!), 2, head);
+    this.host.set(this.avail(queue) + 4 + 2 * (idx % this.sizeOf(queue)), 2, head);
     this.host.set(this.avail(queue) + 2, 2, idx + 1);
   }
   availIdx(queue: number): number {
@@ -323,7 +396,7 @@ export class Guest {
   }
   /** [id, len] */
   entry(queue: number, i: number): [number, number] {
-    const at = this.used(queue) + 4 + 8 * (i % this.sizes[queue]!);
+    const at = this.used(queue) + 4 + 8 * (i % this.sizeOf(queue));
     return [this.host.get(at, 4), this.host.get(at + 4, 4)];
   }
 
@@ -342,13 +415,13 @@ export class Guest {
   }
 
   /** Posts a receive buffer of one descriptor. */
-  post(head: number, address: number, length: number): void {
-    this.chain(RX, head, [address, length, WRITE]);
+  post(head: number, address: number, length: number, queue = RX): void {
+    this.chain(queue, head, [address, length, WRITE]);
   }
 
   /** A frame from the cable, a batch by itself. */
-  receive(frame: Uint8Array, offload: Offload | null = null): Verdict {
-    const verdict = this.nic.net.offer(frame, 0, frame.length, offload, 0);
+  receive(frame: Uint8Array, offload: Offload | null = null, hint = 0): Verdict {
+    const verdict = this.nic.net.offer(frame, 0, frame.length, offload, hint);
     this.nic.net.endBatch();
     return verdict;
   }
@@ -359,10 +432,11 @@ export class Guest {
     this.host.put(at, [kind, command]);
     this.host.put(at + 16, data);
     this.host.set(at + 0x8000, 1, 0xee);
-    const before = this.usedIdx(CTRL);
-    this.chain(CTRL, 0, [at, 2, 0], [at + 16, data.length, 0], [at + 0x8000, 1, WRITE]);
-    this.notify(CTRL);
-    return this.usedIdx(CTRL) === ((before + 1) & 0xffff) ? this.host.get(at + 0x8000, 1) : -1;
+    const { ctrl } = this;
+    const before = this.usedIdx(ctrl);
+    this.chain(ctrl, 0, [at, 2, 0], [at + 16, data.length, 0], [at + 0x8000, 1, WRITE]);
+    this.notify(ctrl);
+    return this.usedIdx(ctrl) === ((before + 1) & 0xffff) ? this.host.get(at + 0x8000, 1) : -1;
   }
 
   out(at: number, width: 1 | 2 | 4, value: number): void {

@@ -12,26 +12,58 @@ import {
   VIRTIO_NET_HDR_GSO_TCPV4,
   VIRTIO_NET_HDR_GSO_TCPV6,
   VIRTIO_NET_HDR_GSO_TYPE,
+  VIRTIO_NET_HDR_GSO_UDP,
   VIRTIO_NET_HDR_GSO_UDP_L4,
   VIRTIO_NET_HDR_SIZE_LEGACY,
 } from "../../src/spec/virtio-net.js";
 import { DescriptorChain, type VirtioBus, type Virtqueue } from "../../src/virtio/index.js";
+import type { Coalescing } from "./coalescing.js";
+import type { Deadlines } from "./deadlines.js";
 import { BYTES_COPIED, DESCRIPTORS, type Link, MAX_FRAME, TX_BYTES, TX_DROPPED, TX_FRAMES } from "./link.js";
+import type { Steering } from "./steering.js";
 
-/** The transmit queue: frames from the driver to the far end of the cable. VIRTIO 1.3 §5.1.6.2 */
+/** What transmit queues have in common. */
+export interface TxShared {
+  readonly link: Link;
+  readonly steering: Steering;
+  readonly coalescing: Coalescing;
+  /** by number of the pair; null: a queue is worked whenever the host says so */
+  readonly delays: { readonly policy: TxDelay; readonly deadlines: Deadlines } | null;
+}
+
+/** How long a notification waits. */
+export interface TxDelay {
+  /** ns */
+  readonly delayNs: number;
+  /** a further notification meanwhile ends the wait, as with QEMU's `tx=timer` */
+  readonly impatient: boolean;
+}
+
+/** A transmit queue: frames from the driver to the far end of the cable. VIRTIO 1.3 §5.1.6.2 */
 export class Tx {
   /** the far end answered `later`: the queue stands still until it is ready */
   blocked = false;
+  /** the wait is over: the next run sends */
+  due = false;
   readonly #link: Link;
+  readonly #shared: TxShared;
+  readonly #pair: number;
   readonly #chain = new DescriptorChain();
-  readonly #staging = new Uint8Array(MAX_FRAME);
+  #staging: Uint8Array | null = null; // made when a frame first lies in pieces
   readonly #header = new Uint8Array(VIRTIO_NET_HDR_SIZE_LEGACY);
   readonly #headerView = new DataView(this.#header.buffer);
   readonly #offload = new OffloadRecord();
   #offered = false; // something was handed on in this run
 
-  constructor(link: Link) {
-    this.#link = link;
+  /** @param pair number of the queue among its kind, which is also its queue hint on the net */
+  constructor(shared: TxShared, pair: number) {
+    this.#link = shared.link;
+    this.#shared = shared;
+    this.#pair = pair;
+  }
+
+  reset(): void {
+    this.blocked = this.due = false;
   }
 
   release(): void {
@@ -40,9 +72,11 @@ export class Tx {
 
   /** Sends until the queue is empty, `budget` descriptors were used, or the far end cannot take more. */
   run(bus: VirtioBus, queue: Virtqueue, budget: number): number {
-    if (this.blocked) return 0;
+    if (this.blocked || !this.#isTime()) return 0;
     const chain = this.#chain;
+    const { coalescing } = this.#shared;
     let used = 0;
+    let chains = 0;
     do {
       while (used < budget) {
         chain.clear();
@@ -53,18 +87,39 @@ export class Tx {
           break;
         }
         used += chain.descriptors;
+        chains++;
         queue.push(chain.heads[0]!, 0);
       }
       queue.publish();
       // Left suppressed when more remains: whoever resumes will look by itself.
     } while (!this.blocked && used < budget && queue.broken === null && queue.rearm());
+    this.due = this.blocked || used >= budget; // then somebody will come back for the rest, and it has waited already
     this.#link.counters[DESCRIPTORS]! += used;
-    bus.usedBuffers(queue);
+    if (coalescing.active) {
+      coalescing.packets[queue.index]! += chains;
+      coalescing.close(bus, queue);
+    } else bus.usedBuffers(queue);
     if (this.#offered) {
       this.#offered = false;
       this.#link.far?.endBatch();
     }
     return used;
+  }
+
+  /**
+   * Whether to send now. The first notification begins the wait; until it is over, the driver is asked for no more of them,
+   * but a full ring makes old drivers notify all the same.
+   */
+  #isTime(): boolean {
+    const { delays } = this.#shared;
+    if (delays === null || this.due) return true;
+    const { policy, deadlines } = delays;
+    if (!deadlines.armed(this.#pair)) {
+      deadlines.arm(this.#pair, deadlines.now + policy.delayNs);
+      return false;
+    }
+    if (policy.impatient) deadlines.cancel(this.#pair);
+    return policy.impatient;
   }
 
   #send(bus: VirtioBus, chain: DescriptorChain): Verdict {
@@ -86,9 +141,12 @@ export class Tx {
       return "dropped";
     }
     this.#offered = true;
-    const verdict = readable.inOnePiece(headerLength, length)
-      ? far.offer(readable.pieceBytes, readable.pieceAt, length, offload, 0)
-      : far.offer(this.#gather(dma, chain, headerLength, length), 0, length, offload, 0);
+    const whole = readable.inOnePiece(headerLength, length);
+    const bytes = whole ? readable.pieceBytes : this.#gather(dma, chain, headerLength, length);
+    const start = whole ? readable.pieceAt : 0;
+    const { steering } = this.#shared;
+    if (steering.learning) steering.sent(bytes, start, length, this.#pair);
+    const verdict = far.offer(bytes, start, length, offload, this.#pair);
     if (verdict === "taken") {
       counters[TX_FRAMES]!++;
       counters[TX_BYTES]! += length;
@@ -112,6 +170,7 @@ export class Tx {
       if (kind === VIRTIO_NET_HDR_GSO_TCPV4 && link.hostTso4) offload.gso = "tcp4";
       else if (kind === VIRTIO_NET_HDR_GSO_TCPV6 && link.hostTso6) offload.gso = "tcp6";
       else if (kind === VIRTIO_NET_HDR_GSO_UDP_L4 && link.hostUso && !offload.ecn) offload.gso = "udp";
+      else if (kind === VIRTIO_NET_HDR_GSO_UDP && link.hostUfo && !offload.ecn) offload.gso = "udpfrag";
       if (offload.gso === "none" || (offload.ecn && !link.hostEcn)) {
         this.#drop(bus, "tx-gso-not-negotiated", type);
         return false;
@@ -136,6 +195,7 @@ export class Tx {
   }
 
   #gather(dma: DmaDoor, chain: DescriptorChain, skip: number, length: number): Uint8Array {
+    this.#staging ??= new Uint8Array(MAX_FRAME);
     chain.readable.copyOut(dma, skip, length, this.#staging, 0);
     this.#link.counters[BYTES_COPIED]! += length;
     return this.#staging;
