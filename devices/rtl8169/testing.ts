@@ -155,6 +155,8 @@ export interface RigOptions extends Rtl8169Options {
   readonly bar?: 0 | 1;
   /** RAM windows; default 4 MiB from 0 */
   readonly windows?: readonly { readonly base: number; readonly size: number }[];
+  /** makes the card, which takes no other options then; default an RTL8169 */
+  readonly create?: () => Nic;
 }
 
 const RAM_SIZE = 4 * 2 ** 20;
@@ -173,14 +175,14 @@ export class Rig {
   rises = 0;
   readonly #bar: number;
 
-  constructor({ strictness = "strict", bar = 1, windows, ...options }: RigOptions = {}) {
+  constructor({ strictness = "strict", bar = 1, windows, create, ...options }: RigOptions = {}) {
     this.#bar = bar;
     const ram = (windows ?? [{ base: 0, size: RAM_SIZE }]).map(({ base, size }) => ({
       base,
       bytes: new Uint8Array(size),
     }));
     this.memory = new WindowedMemory(ram, (start, end) => this.written.push([start, end]));
-    this.card = rtl8169({ mac: MAC, ...options });
+    this.card = create?.() ?? rtl8169({ mac: MAC, ...options });
     this.card.connect(this.seams(strictness));
     this.card.net.attach(this.far);
     this.card.configWrite(0x04, 2, 0x0007);
