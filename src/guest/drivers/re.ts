@@ -1,6 +1,5 @@
 import type { GuestDma } from "../../contract/index.js";
 import { bits } from "../../regs/index.js";
-import { PCI_BASE_ADDRESS_0, PCI_BASE_ADDRESS_1 } from "../../spec/pci.js";
 import {
   MII_MMDAADR,
   RTL8169_DECLARATIONS as R,
@@ -12,35 +11,26 @@ import {
 import { PCI } from "../pci-class.js";
 import {
   BUS_PROBE_DEFAULT,
-  type BusSpace,
   type Device,
   type DmaMemory,
   type DmaTag,
   type Driver,
-  DriverError,
-  type FilterResult,
   type FrameSegments,
-  IFF_ALLMULTI,
   IFF_OACTIVE,
   IFF_PROMISC,
   IFF_RUNNING,
-  IFF_UP,
-  type InterruptCookie,
-  type Media,
   type PciAttach,
   type PciProbe,
   type TxOffload,
 } from "../types.js";
 import {
   ETHER_CRC_LEN,
-  EthernetInterface,
   formatMac,
   frameSegments,
   IFCAP_RXCSUM,
   IFCAP_TSO4,
   IFCAP_VLAN_HWCSUM,
   IFCAP_VLAN_HWTAGGING,
-  multicastTable,
   NO_VLAN,
 } from "./ifnet.js";
 import type { MiiPhy } from "./mii.js";
@@ -52,6 +42,7 @@ import { CANNOT, cplusCommand, RE_OFFLOADS, TSO_MTU, txCommand } from "./re-offl
 import { ReRxRing, RX_BUFFER } from "./re-rx-ring.js";
 import { dumpTally, type ReTally } from "./re-tally.js";
 import { ReTxRing } from "./re-tx-ring.js";
+import { CR_TE_RE, INTRS, ISR_TIMEOUT, ISR_TOK, ISR_TX, RealtekInterface, TCR_CONFIG } from "./realtek.js";
 import { Rgephy, type RgephyBus } from "./rgephy.js";
 import { Rlphy } from "./rlphy.js";
 
@@ -64,18 +55,9 @@ export type { ReTally } from "./re-tally.js";
  * Left out: chips on PCI Express, wake-on-LAN, and the watchdog.
  */
 
-// Registers and fields
-const CR_RST = bits(R.CR.fields.RST);
-const CR_TE_RE = bits(R.CR.fields.TE) | bits(R.CR.fields.RE);
 const TPPOLL_NPQ = bits(R.TPPoll.fields.NPQ);
-const RCR_AAP = bits(R.RCR.fields.AAP);
-const RCR_APM = bits(R.RCR.fields.APM);
-const RCR_AM = bits(R.RCR.fields.AM);
-const RCR_AB = bits(R.RCR.fields.AB);
 /** No threshold, unlimited bursts, and two reserved bits that if_re.c sets. */
 const RCR_CONFIG = bits(R.RCR.fields.RXFTH) | bits(R.RCR.fields.MXDMA) | 0x1800;
-/** Standard gap between frames, unlimited bursts. */
-const TCR_CONFIG = bits(R.TCR.fields.IFG) | bits(R.TCR.fields.MXDMA);
 const ETTHR = 16;
 /** Transmit timer 5, transmit packets 4. */
 const INTRMOD = 0x5100;
@@ -83,29 +65,8 @@ const RMS_MAX = 0x3fff;
 /** Moderation by the timer: PCI clocks from the last frame queued to the interrupt, 61 µs and on the C+ 31 µs. */
 const TIMERINT_GIGABIT = 0x800;
 const TIMERINT_CPLUS = 0x400;
-const ISR_ROK = bits(R.ISR.fields.ROK);
-const ISR_RER = bits(R.ISR.fields.RER);
-const ISR_TOK = bits(R.ISR.fields.TOK);
-const ISR_TER = bits(R.ISR.fields.TER);
-const ISR_RDU = bits(R.ISR.fields.RDU);
-const ISR_LINKCHG = bits(R.ISR.fields.LinkChg);
-const ISR_FOVW = bits(R.ISR.fields.FOVW);
-const ISR_TDU = bits(R.ISR.fields.TDU);
-const ISR_TIMEOUT = bits(R.ISR.fields.TimeOut);
-const ISR_SERR = bits(R.ISR.fields.SERR);
-const ISR_RX = ISR_ROK | ISR_RER | ISR_RDU | ISR_FOVW;
-const ISR_TX = ISR_TOK | ISR_TER | ISR_TDU;
-/** RL_INTRS_CPLUS: C07Fh. TDU is looked at, and asks for no interrupt. */
-const INTRS = ISR_ROK | ISR_RER | ISR_TOK | ISR_TER | ISR_RDU | ISR_LINKCHG | ISR_FOVW | ISR_TIMEOUT | ISR_SERR;
-/** What the ISR of an absent function reads as. */
-const GONE = 0xffff;
-
 /** bytes for the frame of the diagnostic */
 const DIAG_FRAME = 64;
-const RESET_POLLS = 1000;
-const RESET_POLL_US = 10;
-/** Times that one interrupt looks again before others have a turn; the line is a level and comes back. */
-const INTR_ROUNDS = 4;
 const REACH = 2 ** 32; // no dual address cycles on these chips
 
 export interface ReOptions {
@@ -127,50 +88,36 @@ export interface ReOptions {
 }
 
 /** A RealTek interface, of 1000 or, on the 8139C+, of 100 Mb/s. */
-export class Re extends EthernetInterface {
+export class Re extends RealtekInterface {
   /** which chip it is, as re(4) prints it */
   readonly chip: string;
   protected readonly maxMtu: number;
-  readonly #dev: Device<PciAttach>;
+  protected readonly rcrConfig = RCR_CONFIG;
+  protected readonly phy: MiiPhy;
   readonly #hw: ReHardware;
-  readonly #io: BusSpace;
   readonly #dma: GuestDma;
   /** the PHY behind PHYAR; null on the C+ */
   readonly #gmii: RgephyBus | null;
-  readonly #phy: MiiPhy;
   readonly #rx: ReRxRing;
   readonly #tx: ReTxRing;
   readonly #tally: DmaMemory;
   readonly #moderation: "mitigate" | "timer" | "none";
-  /** causes that ask for an interrupt, and those after which sent frames are looked for */
-  readonly #intrs: number;
-  readonly #isrTx: number;
   #testing = false;
-  #epoch = 0;
-  #txTelling = false;
-  #cookie: InterruptCookie | null = null; // an interrupt may come before its constructor has returned
 
   constructor(dev: Device<PciAttach>, options: ReOptions) {
-    super(dev.nameunit);
-    const pci = dev.bus;
-    this.#dev = dev;
+    // 1. Bus master and registers
+    super(dev, options.preferIomap ?? reDevice(dev.bus)?.ports === true);
+    const { bus: pci } = dev;
     this.#dma = pci.machine.dma;
     this.#moderation = options.moderation ?? "mitigate";
-    const byTimer = this.#moderation === "timer";
-    this.#intrs = byTimer ? INTRS & ~ISR_TOK : INTRS;
-    this.#isrTx = byTimer ? ISR_TX | ISR_TIMEOUT : ISR_TX;
-
-    // 1. Bus master and registers
-    pci.enableBusMaster(true);
-    const row = reDevice(pci);
-    const ports = options.preferIomap ?? row?.ports === true;
-    this.#io = dev.resources.use(
-      ports ? pci.alloc("ioport", PCI_BASE_ADDRESS_0) : pci.alloc("memory", PCI_BASE_ADDRESS_1),
-    );
+    if (this.#moderation === "timer") {
+      this.intrs = INTRS & ~ISR_TOK;
+      this.isrTx = ISR_TX | ISR_TIMEOUT;
+    }
 
     // 2. Message interrupts off, which these chips have no use for, and which chip it is
-    const io = this.#io;
-    if (row?.noMessages !== true) this.#disableMessages();
+    const { io } = this;
+    if (reDevice(pci)?.noMessages !== true) this.#disableMessages();
     const revision = hardwareRevision(io.read4(R.TCR.at));
     dev.log(`Chip rev. 0x${hex8(revision)}`);
     this.#hw = hardwareOf(revision);
@@ -180,7 +127,7 @@ export class Re extends EthernetInterface {
 
     // 3. Reset
     this.#gmii = this.#hw.gigabit ? phyarBus(io, delay) : null;
-    this.#reset();
+    this.reset();
 
     // 4. Power management events on, wake-up frames off
     const { CONFIG5 } = this.#hw.layout;
@@ -209,7 +156,7 @@ export class Re extends EthernetInterface {
       this.#gmii?.writereg(RGEPHY_PAGSR, 0);
       this.#gmii?.writereg(MII_MMDAADR, 0);
     }
-    this.#phy = this.#gmii !== null ? new Rgephy(this.#gmii) : new Rlphy(shownMiiBus(io, delay));
+    this.phy = this.#gmii !== null ? new Rgephy(this.#gmii) : new Rlphy(shownMiiBus(io, delay));
 
     // 8. What is left to the chip
     if (options.offload !== false) {
@@ -221,32 +168,14 @@ export class Re extends EthernetInterface {
     // 9. Does DMA work?
     if (options.diagnose ?? this.#hw.diagnose) this.#diagnose(tag);
 
-    // 10. Interrupt; one may come the moment this returns, from whoever shares the line
-    const irq = dev.resources.use(pci.allocIntx());
-    this.#cookie = dev.resources.use(pci.setupIntr(irq, { filter: () => this.#filter(), handler: () => this.#intr() }));
+    // 10. Interrupt
+    this.setupInterrupt();
     dev.log(`Ethernet address: ${formatMac(this.mac)}`);
-  }
-
-  media(): Media {
-    const { selected, active, options, link } = this.#phy;
-    return { selected, active, options, valid: true, status: link ? "active" : "no carrier" };
-  }
-
-  setMedia(selected: string): void {
-    this.#phy.select(selected);
-    if (this.running) this.#mediaChange();
-  }
-
-  /** For a host with a timer, once a second: starts negotiation again when there has been no link for 17 s. */
-  tick(): void {
-    if (!this.running) return;
-    this.#phy.tick();
-    this.#linkStatus();
   }
 
   /** Asks the chip for its statistics. @throws DriverError ETIMEDOUT */
   tally(): ReTally {
-    return dumpTally(this.#io, this.#tally, (us) => this.#dev.bus.machine.delay(us));
+    return dumpTally(this.io, this.#tally, (us) => this.delay(us));
   }
 
   transmit(frame: FrameSegments, offload: TxOffload | null = null, vlan = NO_VLAN): boolean {
@@ -273,20 +202,20 @@ export class Re extends EthernetInterface {
   kick(): void {
     if ((this.flags & IFF_RUNNING) === 0) return;
     if (this.#tx.queued > 0) this.#doorbell();
-    if (this.#tx.used === 0) this.#txTell(); // frames that were dropped, and no interrupt will come
+    if (this.#tx.used === 0) this.tell(); // frames that were dropped, and no interrupt will come
   }
 
   // ---------------------------------------------------------------------------------------------- up and down
 
   protected start(): void {
-    const io = this.#io;
+    const { io } = this;
     const { layout, gigabit, magic7c, loopback } = this.#hw;
     const byTimer = this.#moderation === "timer" || this.#testing;
     // 1. Stop what may be going on, and give up what it had
-    this.#stop();
-    this.#giveUp();
+    this.stop();
+    this.giveUp();
     // 2. Reset
-    this.#reset();
+    this.reset();
     // 3. C+ command, before the addresses of the rings: on the C+ enabling its rings may destroy them
     io.write2(R.CPlusCR.at, cplusCommand(this.capenable));
     if (magic7c !== null) {
@@ -311,117 +240,43 @@ export class Re extends EthernetInterface {
     this.filter();
     // 8. Interrupts; the counter of missed frames and the timer from 0; frames of any length
     if (gigabit) io.write2(R.IntrMitigate.at, this.#moderation === "mitigate" ? INTRMOD : 0);
-    io.write2(R.IMR.at, this.#testing ? 0 : this.#intrs);
-    io.write2(R.ISR.at, this.#intrs);
+    io.write2(R.IMR.at, this.#testing ? 0 : this.intrs);
+    io.write2(R.ISR.at, this.intrs);
     io.write4(R.MPC.at, 0);
     io.write4(layout.TimerInt, byTimer ? (gigabit ? TIMERINT_GIGABIT : TIMERINT_CPLUS) : 0);
     if (gigabit) io.write2(R.RMS.at, RMS_MAX);
     if (this.#testing) return;
-    // 9. The driver is there. Deviation: FreeBSD writes it while CONFIG1 is locked, and the chip drops it.
-    unlockConfig(io);
-    io.write1(R.CONFIG1.at, io.read1(R.CONFIG1.at) | bits(R.CONFIG1.fields.DVRLOAD));
-    lockConfig(io);
-    this.flags |= IFF_RUNNING;
-    // 10. Media
-    this.#mediaChange();
-  }
-
-  protected halt(): void {
-    const wasRunning = this.running;
-    this.flags &= ~(IFF_RUNNING | IFF_OACTIVE);
-    if (wasRunning) this.#stop();
-    this.#giveUp();
-    this.setLink(false);
-  }
-
-  protected filter(): void {
-    let rcr = RCR_CONFIG | RCR_APM | RCR_AB;
-    const everyGroup = (this.flags & (IFF_PROMISC | IFF_ALLMULTI)) !== 0;
-    // AAP is about unicast only: promiscuous needs all groups, too.
-    if ((this.flags & IFF_PROMISC) !== 0) rcr |= RCR_AAP;
-    if (everyGroup || this.groups.length > 0) rcr |= RCR_AM;
-    const [mar0, mar4] = multicastTable(everyGroup ? null : this.groups);
-    this.#io.write4(R.MAR0.at, mar0);
-    this.#io.write4(R.MAR4.at, mar4);
-    this.#io.write4(R.RCR.at, rcr);
+    // 9. The driver is there
+    this.announce();
   }
 
   protected override changeOffloads(changed: number): void {
     this.#limitTso();
     if (this.running && (changed & (IFCAP_RXCSUM | IFCAP_VLAN_HWTAGGING)) !== 0)
-      this.#io.write2(R.CPlusCR.at, cplusCommand(this.capenable));
+      this.io.write2(R.CPlusCR.at, cplusCommand(this.capenable));
   }
 
   protected override changeMtu(): void {
     this.#limitTso();
   }
 
-  protected changeLladdr(mac: Uint8Array): void {
-    this.mac.set(mac);
-    if (this.running) this.start();
-  }
-
-  detach(): void {
-    this.flags &= ~IFF_UP;
-    this.halt();
-  }
-
-  suspend(): void {
-    this.halt();
-  }
-
-  resume(): void {
-    if ((this.flags & IFF_UP) !== 0) this.start();
-  }
-
-  /** Receiver and transmitter off, no interrupt, every cause acknowledged. */
-  #stop(): void {
-    const io = this.#io;
-    io.write4(R.RCR.at, (io.read4(R.RCR.at) & ~(RCR_AAP | RCR_APM | RCR_AM | RCR_AB)) >>> 0);
-    io.write1(R.CR.at, 0);
-    io.write2(R.IMR.at, 0);
-    io.write2(R.ISR.at, 0xffff);
-  }
-
-  #reset(): void {
-    this.#io.write1(R.CR.at, CR_RST);
-    for (let polls = 0; (this.#io.read1(R.CR.at) & CR_RST) !== 0; polls++) {
-      if (polls === RESET_POLLS) throw new DriverError("ETIMEDOUT", `CR.RST still set after ${polls} reads`);
-      this.#dev.bus.machine.delay(RESET_POLL_US);
-    }
-    if (this.#hw.macReset) this.#io.write1(R.Reg82.at, 1); // undocumented; every driver of the PCI chips does it
+  protected override reset(): void {
+    super.reset();
+    if (this.#hw.macReset) this.io.write1(R.Reg82.at, 1); // undocumented; every driver of the PCI chips does it
     if (this.#hw.phyReset0b) this.#gmii?.writereg(0x0b, 0);
   }
 
   #disableMessages(): void {
     const msi = bits(R.CONFIG2.fields.MSI);
-    unlockConfig(this.#io);
-    const config2 = this.#io.read1(R.CONFIG2.at);
-    if ((config2 & msi) !== 0) this.#io.write1(R.CONFIG2.at, config2 & ~msi);
-    lockConfig(this.#io);
+    unlockConfig(this.io);
+    const config2 = this.io.read1(R.CONFIG2.at);
+    if ((config2 & msi) !== 0) this.io.write1(R.CONFIG2.at, config2 & ~msi);
+    lockConfig(this.io);
   }
 
   /** Segments of long frames would not fit MSS: as FreeBSD, TSO goes off with them, and does not come back by itself. */
   #limitTso(): void {
     if (this.mtu > TSO_MTU) this.capenable &= ~IFCAP_TSO4;
-  }
-
-  /** Ends what the rings of a chip that was stopped had; frames to send count as errors and are told. */
-  #giveUp(): void {
-    this.#epoch++;
-    this.#tx.giveUp(this.stats);
-    const { finished } = this.#tx;
-    this.#tx.finished = 0;
-    if (finished > 0) this.onSent?.(finished);
-  }
-
-  #mediaChange(): void {
-    this.#phy.mediaChange();
-    this.#linkStatus();
-  }
-
-  #linkStatus(): void {
-    this.setLink(this.running && this.#phy.link && this.#phy.active !== "none");
   }
 
   /** Sends a frame round inside the chip. @throws DriverError EIO */
@@ -431,15 +286,15 @@ export class Re extends EthernetInterface {
     const frame = frameSegments(1);
     try {
       reDiag({
-        io: this.#io,
+        io: this.io,
         phy: this.#gmii,
-        delay: (us) => this.#dev.bus.machine.delay(us),
+        delay: (us) => this.delay(us),
         start: () => {
           this.#testing = true;
           this.flags |= IFF_PROMISC;
           this.start();
         },
-        stop: () => this.#stop(),
+        stop: () => this.stop(),
         send: (header, length) => {
           block.copyIn(0, header, 0, header.length);
           frame.paddr[0] = block.paddr;
@@ -450,6 +305,7 @@ export class Re extends EthernetInterface {
           this.#doorbell();
         },
         received: (header) => {
+          this.#rx.begin();
           const pieces = this.#rx.next();
           if (pieces !== 1 || !this.#rx.take(pieces)) return 0;
           for (let i = 0; i < header.length; i++) header[i] = this.#dma.read8(this.#rx.address + i);
@@ -459,66 +315,18 @@ export class Re extends EthernetInterface {
     } finally {
       this.#testing = false;
       this.flags = flags;
-      this.#tx.finished = this.#tx.used = this.#tx.queued = 0;
+      this.#tx.reset();
       block[Symbol.dispose]();
     }
-    this.#reset();
-  }
-
-  // ---------------------------------------------------------------------------------------------- interrupts
-
-  #filter(): FilterResult {
-    const status = this.#io.read2(R.ISR.at);
-    if (status === GONE || (status & this.#intrs) === 0) return "stray";
-    this.#io.write2(R.IMR.at, 0); // the line goes down; the handler lets it up again
-    return "schedule";
-  }
-
-  #intr(): void {
-    const io = this.#io;
-    const epoch = this.#epoch;
-    let more = false;
-    for (let round = 0; round < INTR_ROUNDS; round++) {
-      const status = io.read2(R.ISR.at);
-      io.write2(R.ISR.at, status);
-      if ((this.flags & IFF_RUNNING) === 0 || status === GONE) return; // masked: `start` unmasks
-      if (more || (status & ISR_RX) !== 0) {
-        // Deviation: FreeBSD never looks at the count of missed frames. Two more accesses, when there was no buffer.
-        if ((status & (ISR_RDU | ISR_FOVW)) !== 0) this.#missed();
-        more = this.#rxEof();
-        if (epoch !== this.#epoch) return; // a callback has taken the interface down, or down and up
-      }
-      if ((status & this.#isrTx) !== 0) this.#txEof();
-      this.#txTell();
-      if (epoch !== this.#epoch) return;
-      if ((status & ISR_LINKCHG) !== 0) {
-        this.#phy.tick();
-        this.#linkStatus();
-        if (epoch !== this.#epoch) return;
-      }
-      if ((status & ISR_SERR) !== 0) {
-        this.#dev.log("a DMA cycle failed; starting anew");
-        this.start();
-        return;
-      }
-      if ((io.read2(R.ISR.at) & this.#intrs) === 0 && !more) break;
-    }
-    if (more)
-      this.#cookie?.schedule(); // still masked; the causes of these frames are acknowledged already
-    else io.write2(R.IMR.at, this.#intrs);
-  }
-
-  #missed(): void {
-    this.stats.iqdrops += this.#io.read4(R.MPC.at);
-    this.#io.write4(R.MPC.at, 0);
+    this.reset();
   }
 
   // ---------------------------------------------------------------------------------------------- receive
 
-  /** Takes the frames that are there, at most a ring of them. @returns whether more may be there */
-  #rxEof(): boolean {
+  /** At most a ring of frames in a turn. */
+  protected rxEof(): boolean {
     const rx = this.#rx;
-    const epoch = this.#epoch;
+    const epoch = this.epoch;
     rx.begin();
     for (let left = rx.size; left > 0; ) {
       const pieces = rx.next();
@@ -530,7 +338,7 @@ export class Re extends EthernetInterface {
         this.stats.ipackets++;
         this.stats.ibytes += rx.bytes;
         this.onReceive?.(rx.address, rx.length, rx.more.count > 0 ? rx.more : null, rx.record);
-        if (epoch !== this.#epoch) return false; // it took the interface down; the rings are new or will be
+        if (epoch !== this.epoch) return false; // it took the interface down; the rings are new or will be
       } else this.stats.ierrors++;
       rx.recycle(pieces);
       left -= pieces;
@@ -544,27 +352,24 @@ export class Re extends EthernetInterface {
   /** Shows the chip what is queued, and rings. With moderation by the timer that counts from here on. */
   #doorbell(): void {
     this.#tx.show();
-    this.#io.write1(this.#hw.layout.TPPoll, TPPOLL_NPQ);
-    if (this.#moderation === "timer" || this.#testing) this.#io.write4(R.TCTR.at, 1);
+    this.io.write1(this.#hw.layout.TPPoll, TPPOLL_NPQ);
+    if (this.#moderation === "timer" || this.#testing) this.io.write4(R.TCTR.at, 1);
   }
 
   /** Takes back what the chip has sent. What is left gets another turn of the timer, where only that would tell of it. */
-  #txEof(): void {
+  protected txEof(): void {
     this.#tx.reclaim(this.stats);
-    if (this.#moderation === "timer" && this.#tx.used > this.#tx.queued) this.#io.write4(R.TCTR.at, 1);
+    if (this.#moderation === "timer" && this.#tx.used > this.#tx.queued) this.io.write4(R.TCTR.at, 1);
   }
 
-  #txTell(): void {
+  protected txGiveUp(): void {
+    this.#tx.giveUp(this.stats);
+  }
+
+  protected takeFinished(): number {
     const { finished } = this.#tx;
-    if (finished === 0 || this.#txTelling) return;
     this.#tx.finished = 0;
-    this.flags &= ~IFF_OACTIVE;
-    this.#txTelling = true;
-    try {
-      this.onSent?.(finished);
-    } finally {
-      this.#txTelling = false;
-    }
+    return finished;
   }
 }
 
