@@ -160,6 +160,14 @@ export class Phy {
     this.#restart();
   }
 
+  /** What would take its time has happened already: for a chip whose PHY had its power long before the slot. */
+  settle(): void {
+    if (this.#timer === null || this.#timer.deadline === Number.POSITIVE_INFINITY) return;
+    this.#timer.cancel();
+    this.#resolve();
+    this.#latchedDown = !this.#link;
+  }
+
   /** Plugs the cable in or pulls it. */
   setCable(plugged: boolean): void {
     if (plugged === this.#cable) return;
