@@ -160,7 +160,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
   #configDirty = false;
   readonly #control: Uint8Array; // per queue: 1 is a control queue, with the features as they are
   readonly #running: Uint8Array; // per queue: inside runQueue
-  readonly #again: Uint8Array; // per queue: asked for from inside
+  readonly #again: Uint8Array; // per queue: asked for from inside; means nothing while it is not running
 
   // counters since power-on
   doorbells = 0;
@@ -238,7 +238,6 @@ export class VirtioCore implements VirtioBus, QueueRunner {
     this.deviceFeatureSelect = 0;
     this.driverFeatureSelect = 0;
     this.configVector = VIRTIO_MSI_NO_VECTOR;
-    this.#again.fill(0);
     for (const queue of this.queues) queue.reset();
     this.#applyRingFeatures();
     this.seams.work.clear();
@@ -501,7 +500,6 @@ export class VirtioCore implements VirtioBus, QueueRunner {
       this.#configDirty = configDirty;
       this.doorbells = doorbells;
       this.interrupts = interrupts;
-      this.#again.fill(0);
       this.queues = queues;
       for (const apply of applyQueues) apply();
       this.#applyRingFeatures();

@@ -570,6 +570,31 @@ test("readable behind writable, buffers outside memory, wrapped or too large tog
   );
 });
 
+test("every byte of an address counts: buffers at 2 GiB and above 4 GiB, from the ring and from a table", () => {
+  for (const base of [0x8765_0000, 0x12_8765_0000]) {
+    const windows = [
+      { base: 0, size: 0x4_0000 },
+      { base, size: 0x1_0000 },
+    ];
+    const { host, driver, toy, q } = rig({ features: INDIRECT, windows });
+    host.put(base + 0x100, [1, 2, 3]);
+    q.offer(0, [base + 0x100, 3, 0], [base + 0x200, 2, WRITE]);
+    q.describe(0, base + 0x101, 2, 0, 0, base + 0x1000);
+    q.describe(1, base + 0x300, 1, WRITE, 0, base + 0x1000);
+    q.offer(1, [base + 0x1000, 32, TABLE]);
+    driver.notify(0);
+    assert.equal(
+      toy.seen.map(({ readable }) => readable),
+      [
+        [1, 2, 3],
+        [2, 3],
+      ],
+    );
+    assert.equal(host.bytesAt(base + 0x200, 3), [0x5a, 0x5a, 0]);
+    assert.is(host.byte(base + 0x300), 0x5a);
+  }
+});
+
 test("zero-length descriptors are skipped, wherever they stand", () => {
   const { host, driver, toy, q, broken } = rig({ features: INDIRECT });
   host.put(BUFFERS, [7, 8]);

@@ -3,6 +3,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ConfigError, StateError } from "../bytes/index.js";
 import type { AccessWidth } from "../contract/index.js";
+import { defineRegisters } from "../regs/index.js";
 import { VirtioPciFunction, type VirtioPciOptions } from "./pci-transport.js";
 import { RawDriver, RawPackedRing, RawRing, TestHost, ToyDevice } from "./testing.js";
 
@@ -119,6 +120,25 @@ test("VIO-015 VIO-017 VIO-018 VIO-019 VIO-020 VIO-021 structures lie where they 
   assert.ok(le32(3, 12) >= 1);
   assert.is(le32(4, 8) % 4, 0);
   assert.ok(le32(4, 12) >= 6);
+});
+
+test("VIO-016 VIO-018 the common structure is long enough for what options add, and administration queues are not offered", () => {
+  for (const personality of ["transitional", "modern"] as const) {
+    const options = { packed: true, ringReset: true, notificationData: true, notifConfigData: true } as const;
+    const { slot, driver } = rig({ personality, ...options });
+    const common = capabilities(slot).find(({ id, bytes }) => id === 9 && bytes[3] === 1)?.bytes ?? [];
+    const notify = capabilities(slot).find(({ id, bytes }) => id === 9 && bytes[3] === 2)?.bytes ?? [];
+    driver.write(0x00, 4, 1);
+    const offered = driver.read(0x04, 4);
+    assert.is(offered & 0x1c0, 0x1c0, "bits 38, 39 and 40");
+    assert.is(offered & 0x200, 0, "bit 41, which would need 64 bytes");
+    const length = common.slice(12, 16).reduceRight((value, byte) => value * 256 + byte, 0);
+    assert.ok(length >= 60, `${length}`);
+    assert.equal([notify[8]! % 4, notify[16]! % 4], [0, 0]);
+    // The two fields at its end are there.
+    driver.write(0x16, 2, 1);
+    assert.equal([driver.read(0x38, 2), driver.read(0x3a, 2)], [1, 0]);
+  }
 });
 
 test("VIO-023 nothing behind a virtio capability looks like one", () => {
@@ -659,6 +679,60 @@ test("VIO-092 a queue may be enabled before the features are final", () => {
   driver.notify(0);
   assert.is(toy.seen.length, 1);
   assert.is(q.availEvent, 1, "EVENT_IDX, accepted later, holds");
+});
+
+test("what lies behind the last field is nobody's: no register changes, and nobody is blamed", () => {
+  const { host, slot, driver } = running();
+  driver.write(0x16, 2, 0);
+  const before = slot.save();
+  for (const at of [0x40, 0x41, 0x44, 0x80, 0xffc]) {
+    driver.write(at, 1, 1);
+    driver.write(at & ~3, 4, 0xffff_ffff);
+    assert.is(driver.read(at & ~3, 4), 0);
+  }
+  for (const at of [0x1000, 0x1004]) driver.write(at, 1, 0xff); // interrupt status is read only
+  assert.equal(slot.save(), before);
+  assert.equal(host.reports, []);
+});
+
+test("VIO-076 device configuration is written from its first byte to its last, by any width", () => {
+  const { toy, driver } = rig();
+  driver.write(0x2000, 1, 0xa0);
+  driver.write(0x2001, 1, 0xa1);
+  driver.write(0x2002, 2, 0xa3a2);
+  driver.write(0x2004, 4, 0xffff_a5a4); // its last two bytes lie behind the end
+  assert.equal([...toy.config], [0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5]);
+  driver.write(0x2000, 4, 0x0403_0201);
+  assert.equal([...toy.config], [1, 2, 3, 4, 0xa4, 0xa5]);
+});
+
+test("traces name what lies in the modern BAR", () => {
+  const toy = new ToyDevice();
+  const named = Object.assign(toy, {
+    configRegisters: defineRegisters(
+      { name: "toy", source: "none", size: 6 },
+      {
+        first: { at: 0, width: 4, doc: "a field" },
+        second: { at: 4, width: 2, doc: "another" },
+      },
+    ),
+  });
+  const slot = new VirtioPciFunction(named, { personality: "modern" });
+  const map = slot.bars.find(({ index }) => index === 4)?.registers;
+  assert.equal(
+    ["queue_select", "isr_status", "config_first", "config_second", "notify_q0", "notify_q2"].map((name) => {
+      const register = map?.regs[name];
+      return [register?.at, register?.width];
+    }),
+    [
+      [0x16, 2],
+      [0x1000, 1],
+      [0x2000, 4],
+      [0x2004, 2],
+      [0x3000, 2],
+      [0x3008, 2],
+    ],
+  );
 });
 
 test("VIO-093 registers of an enabled queue do not change", () => {
@@ -1236,6 +1310,31 @@ test("VIO-158 with NOTIFY_ON_EMPTY an exhausted queue interrupts although the dr
   }
 });
 
+test("VIO-158 NOTIFY_ON_EMPTY means empty: not while chains wait, and with EVENT_IDX whatever used_event says", () => {
+  for (const eventIdx of [0, 0x2000_0000]) {
+    const { host, driver, toy, q } = legacy();
+    driver.legacyWrite(0x12, 1, 3);
+    driver.legacyWrite(0x04, 4, 0x0100_0000 + eventIdx);
+    driver.legacyQueue(0, q);
+    driver.legacyWrite(0x12, 1, 7);
+    q.offer(0);
+    driver.legacyWrite(0x10, 2, 0); // the first batch with EVENT_IDX interrupts in any case
+    driver.legacyRead(0x13, 1);
+    q.availFlags = 1;
+    q.usedEvent = 100;
+    const run = (): boolean => {
+      toy.bus!.queue(0).begin();
+      assert.is(toy.runQueue(0, 1), 1);
+      const { intx } = host;
+      driver.legacyRead(0x13, 1);
+      return intx;
+    };
+    q.offer(0);
+    q.offer(0);
+    assert.equal([run(), run()], [false, true]);
+  }
+});
+
 test("VIO-160 VIO-161 a thousand rounds of PFN 0 and set-up again leave nothing behind", () => {
   const { host, driver, toy, q } = legacy();
   for (let round = 0; round < 1000; round++) {
@@ -1303,6 +1402,45 @@ test("a run cut after any access and resumed from a snapshot goes on identically
   };
   const whole = play(-1);
   for (let cut = 0; cut < 21; cut++) assert.equal(play(cut), whole, `cut before step ${cut}`);
+});
+
+test("VIO-114 VIO-116 what was written although nobody offered it is kept in a snapshot: FEATURES_OK is refused after it, too", () => {
+  for (const [select, word] of [
+    [0, 0x4000_0000],
+    [1, 0x8000_0000],
+    [2, 1],
+  ] as const) {
+    const r = rig();
+    r.driver.write(0x14, 1, 3);
+    r.driver.write(0x08, 4, 1);
+    r.driver.write(0x0c, 4, 1);
+    r.driver.write(0x08, 4, select);
+    r.driver.write(0x0c, 4, word + (select === 1 ? 1 : 0));
+    const fresh = rig();
+    fresh.slot.load(structuredClone(r.slot.save()));
+    for (const { driver, host } of [r, fresh]) {
+      driver.write(0x14, 1, 0x0b);
+      assert.is(driver.read(0x14, 1), 3, `word ${select}`);
+      assert.equal(host.reports, ["features-refused"]);
+    }
+  }
+});
+
+test("a full ring is a state like any other: as many in flight, or unpublished, as it has descriptors", () => {
+  const { slot, q, toy } = running();
+  for (let i = 0; i < 16; i++) q.offer(0);
+  const queue = toy.bus!.queue(0);
+  assert.ok(queue.begin());
+  toy.chain.clear();
+  for (let i = 0; i < 16; i++) assert.ok(queue.take(toy.chain));
+  const inFlight = structuredClone(slot.save());
+  for (let i = 0; i < 16; i++) queue.push(0, 1);
+  const unpublished = structuredClone(slot.save());
+  for (const saved of [inFlight, unpublished]) {
+    const fresh = running();
+    fresh.slot.load(saved);
+    assert.equal(fresh.slot.save(), saved);
+  }
 });
 
 test("a crafted snapshot is refused and changes nothing", () => {

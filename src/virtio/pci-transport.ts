@@ -520,12 +520,12 @@ class PciCfgWindow implements Capability {
   }
 }
 
-/** Maps that were built, by device type and number of queues. */
+/** Maps that were built, by what they name. */
 const modernMaps = new Map<string, RegisterMap>();
 
 /** Names of everything in the modern BAR, for traces. */
 const modernRegisters = (device: VirtioDevice): RegisterMap => {
-  const key = `${device.id}/${device.queues.length}`;
+  const key = [device.id, device.configRegisters?.name, ...device.queues.map(({ name }) => name)].join();
   const known = modernMaps.get(key);
   if (known !== undefined) return known;
   const registers: Record<string, RegisterDeclaration> = {};
