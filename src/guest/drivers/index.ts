@@ -1,11 +1,12 @@
 /**
- * Guest drivers: virtio on PCI with its network card and its disk, and RealTek's gigabit card.
+ * Guest drivers: virtio on PCI with its network card and its disk, and RealTek's cards.
  *
  * Life: `registerDrivers(newbus)`, or a driver of one's own options by `vtnetDriver({ … })` → `newbus.scan()` attaches →
  * the softc's `ifnet` goes `up()` → `transmit`, `kick`, and `onReceive` from within `poll` → `down()`, detach.
  */
 import type { Driver } from "../types.js";
 import { type ReOptions, reDriver } from "./re.js";
+import { type RlOptions, rlDriver } from "./rl.js";
 import { type VirtioPciOptions, virtioPciDriver } from "./virtio-pci.js";
 import { type VtblkOptions, vtblkDriver } from "./vtblk.js";
 import { type VtnetOptions, vtnetDriver } from "./vtnet.js";
@@ -31,6 +32,7 @@ export {
 } from "./ifnet.js";
 export { PackedVirtqueue } from "./packed-virtqueue.js";
 export { type Re, type ReOptions, type ReTally, re, reDriver } from "./re.js";
+export { type Rl, type RlOptions, rl, rlDriver } from "./rl.js";
 export { SplitVirtqueue } from "./split-virtqueue.js";
 export {
   featuresAnd,
@@ -74,13 +76,14 @@ export {
   vtblk,
   vtblkDriver,
 } from "./vtblk.js";
-export { type Vtnet, type VtnetOptions, vtnet, vtnetDriver } from "./vtnet.js";
+export { type Coalescing, type Vtnet, type VtnetOptions, vtnet, vtnetDriver } from "./vtnet.js";
 
 export interface DriverOptions {
   readonly virtioPci?: VirtioPciOptions;
   readonly vtnet?: VtnetOptions;
   readonly vtblk?: VtblkOptions;
   readonly re?: ReOptions;
+  readonly rl?: RlOptions;
 }
 
 /** Where drivers are registered: a Newbus. */
@@ -94,4 +97,5 @@ export const registerDrivers = (newbus: DriverRegistry, options: DriverOptions =
   newbus.register(vtnetDriver(options.vtnet));
   newbus.register(vtblkDriver(options.vtblk));
   newbus.register(reDriver(options.re));
+  newbus.register(rlDriver(options.rl));
 };

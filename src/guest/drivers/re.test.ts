@@ -1,33 +1,18 @@
 import * as fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { BusError, type FrameSegments, IFF_OACTIVE, IFF_RUNNING } from "../types.js";
-import { etherCrc32Be, frameSegments } from "./ifnet.js";
+import { BusError, IFF_OACTIVE, IFF_RUNNING } from "../types.js";
+import { etherCrc32Be } from "./ifnet.js";
 import { type ReOptions, reDriver } from "./re.js";
 import { attachDriver } from "./testing/fake-pci.js";
 import { FakeRtl8169 } from "./testing/fake-rtl8169.js";
+import { FRAME, frameOf, listen } from "./testing/rig.js";
 
 const rig = (options: ReOptions = {}, chip = new FakeRtl8169()) => {
   const attached = attachDriver(reDriver(options), chip.pci);
   const re = attached.softc;
   const { memory } = chip.pci;
-  const received: number[][] = [];
-  const told: number[] = [];
-  const links: boolean[] = [];
-  re.onReceive = (address, length, more) => {
-    const frame: number[] = [];
-    const piece = (paddr: number, len: number) => {
-      const out = new Uint8Array(len);
-      memory.copyOut(paddr, out, 0, len);
-      frame.push(...out);
-    };
-    piece(address, length);
-    for (let i = 0; more !== null && i < more.count; i++) piece(more.paddr[i]!, more.len[i]!);
-    received.push(frame);
-  };
-  re.onSent = (frames) => told.push(frames);
-  re.onLink = (active) => links.push(active);
-  return { chip, attached, re, memory, received, told, links };
+  return { chip, attached, re, memory, ...listen(re, memory) };
 };
 
 const up = () => {
@@ -37,21 +22,6 @@ const up = () => {
   r.chip.interrupt(0);
   r.chip.log.length = 0;
   return r;
-};
-
-const FRAME = Array.from({ length: 60 }, (_, i) => i);
-
-const frameOf = (
-  memory: { alloc(n: number, a: number, b: number): number },
-  lengths: readonly number[],
-): FrameSegments => {
-  const frame = frameSegments(lengths.length);
-  for (const [i, length] of lengths.entries()) {
-    frame.paddr[i] = memory.alloc(length + 1, 1, 2 ** 32);
-    frame.len[i] = length;
-  }
-  frame.count = lengths.length;
-  return frame;
 };
 
 test("PRB-074 re bids for the gigabit chips on PCI, and for 10EC:8139 with revision 20h only", () => {
