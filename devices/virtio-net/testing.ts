@@ -439,6 +439,21 @@ export class Guest {
     return this.usedIdx(ctrl) === ((before + 1) & 0xffff) ? this.host.get(at + 0x8000, 1) : -1;
   }
 
+  setLinkDown(): void {
+    this.nic.setLink(false);
+  }
+
+  /** Turns MSI-X on, unmasked: queue n has vector n + 1; the messages go where there is no RAM. */
+  messagesOn(): void {
+    for (let queue = 0; queue <= this.ctrl; queue++) {
+      this.out(0x16, 2, queue);
+      this.out(0x1a, 2, queue + 1);
+      this.nic.barWrite(1, 16 * (queue + 1) + 3, 1, 0xfe);
+      this.nic.barWrite(1, 16 * (queue + 1) + 12, 4, 0);
+    }
+    this.nic.configWrite(0x9a, 2, 0x8000);
+  }
+
   out(at: number, width: 1 | 2 | 4, value: number): void {
     this.nic.barWrite(4, at, width, value);
   }
@@ -450,6 +465,42 @@ export const frame = (length: number, destination = "52:54:00:12:34:56", seed = 
   bytes.set(destination.split(":").map((b) => Number.parseInt(b, 16)));
   bytes.set([0x02, 0, 0, 0, 0, 1, 0x88, 0xb5], 6);
   return bytes.subarray(0, length);
+};
+
+export interface FlowShape {
+  /** names the flow */
+  readonly port: number;
+  /** as the driver sends it; otherwise as it comes back */
+  readonly out?: boolean;
+  readonly version?: 4 | 6;
+  readonly udp?: boolean;
+  readonly tags?: number;
+  /** false: neither IP */
+  readonly ip?: boolean;
+  readonly payload?: number;
+}
+
+/** A frame of a flow between the driver's address and another one. */
+export const flowFrame = (shape: FlowShape): Uint8Array => {
+  const { port, out = false, version = 4, udp = false, tags = 0, ip = true, payload = 40 } = shape;
+  const { bytes, transport } = segment(payload, { protocol: udp ? "udp" : "tcp", version, tags });
+  const view = new DataView(bytes.buffer);
+  const start = 14 + 4 * tags;
+  view.setUint16(transport, out ? 443 : port);
+  view.setUint16(transport + 2, out ? port : 443);
+  const size = version === 4 ? 4 : 16;
+  const addresses = start + (version === 4 ? 12 : 8);
+  const swap = (at: number, length: number): void => {
+    const first = bytes.slice(at, at + length);
+    bytes.copyWithin(at, at + length, at + 2 * length);
+    bytes.set(first, at + length);
+  };
+  if (out) {
+    swap(0, 6);
+    swap(addresses, size);
+  }
+  if (!ip) view.setUint16(start - 2, 0x88b5);
+  return bytes;
 };
 
 export interface SegmentShape {
