@@ -397,8 +397,8 @@ export interface IfCounters {
   readonly oerrors: number;
 }
 
-/** Into what a frame is cut, or was before it arrived in one piece. */
-export type SegmentKind = "none" | "tcp4" | "tcp6";
+/** Into what a frame is cut, or was before it arrived in one piece: `udp` are datagrams, `udpfrag` fragments of one. */
+export type SegmentKind = "none" | "tcp4" | "tcp6" | "udp" | "udpfrag";
 
 /** What the card is to do to a frame to send; read during the call only, so that one record serves for all. */
 export interface TxOffload {
@@ -407,9 +407,9 @@ export interface TxOffload {
   /** bytes from there to the checksum, which holds the sum of the pseudo header */
   readonly csumOffset: number;
   readonly gso: SegmentKind;
-  /** payload bytes of each segment; 0 with `none` */
+  /** payload bytes of each segment, for `udpfrag` of IP's payload; 0 with `none` */
   readonly gsoSize: number;
-  /** bytes of all headers, of which each segment gets a copy; 0 with `none` */
+  /** bytes of all headers, of which each segment gets a copy (a fragment those of IP only); 0 with `none` */
   readonly hdrLen: number;
   /** CWR is set and belongs to the first segment only, RFC 3168 */
   readonly ecn: boolean;
@@ -431,6 +431,9 @@ export interface RxOffload {
   readonly ecn: boolean;
   /** tag control information of an 802.1Q tag that the card took out of the frame; absent or −1: none */
   readonly vlan?: number;
+  /** the card's hash of the flow, and what it is made of as VIRTIO_NET_HASH_REPORT_* has it; absent or 0: it tells none */
+  readonly hash?: number;
+  readonly hashReport?: number;
 }
 
 /**
@@ -473,8 +476,10 @@ export interface Ifnet {
    *   after `onSent` or `onLink`
    * @param offload what is left to the card; a frame with one that is not in `capenable` is dropped, too
    * @param vlan tag control information of an 802.1Q tag that the card is to insert, IFCAP_VLAN_HWTAGGING; default −1: none
+   * @param flow chooses among the queues of a card that has several; frames with the same number stay in order. Default −1:
+   *   as addresses and ports in the frame say
    */
-  transmit(frame: FrameSegments, offload?: TxOffload | null, vlan?: number): boolean;
+  transmit(frame: FrameSegments, offload?: TxOffload | null, vlan?: number, flow?: number): boolean;
   /** Rings the doorbell for what `transmit` queued. */
   kick(): void;
   /**

@@ -138,7 +138,7 @@ export abstract class EthernetInterface implements Ifnet {
 
   abstract media(): Media;
   abstract setMedia(selected: string): void;
-  abstract transmit(frame: FrameSegments, offload?: TxOffload | null, vlan?: number): boolean;
+  abstract transmit(frame: FrameSegments, offload?: TxOffload | null, vlan?: number, flow?: number): boolean;
   abstract kick(): void;
 
   /** The softc of an Ethernet driver is its interface; where a softc has more than one thing, this is the one. */

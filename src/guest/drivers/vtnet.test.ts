@@ -1,125 +1,27 @@
 import * as fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { BusError, IFF_OACTIVE, IFF_RUNNING, type Ifnet } from "../types.js";
 import {
-  BusError,
-  type FrameSegments,
-  IFF_OACTIVE,
-  IFF_RUNNING,
-  type Ifnet,
-  type RxOffload,
-  type TxOffload,
-} from "../types.js";
-import { frameSegments } from "./ifnet.js";
-import { attachDriver } from "./testing/fake-pci.js";
-import { FakeVirtio, type FakeVirtioOptions } from "./testing/fake-virtio.js";
-import { virtioPciDriver } from "./virtio-pci.js";
-import { type Vtnet, type VtnetOptions, vtnetDriver } from "./vtnet.js";
-
-// Feature bits by number, VIRTIO 1.3 §5.1.3 and §6
-const [MTU, MAC, MRG, STATUS, CTRL_VQ, CTRL_RX, CTRL_MAC] = [3, 5, 15, 16, 17, 18, 23] as const;
-const [ANY_LAYOUT, INDIRECT, EVENT_IDX, VERSION_1] = [27, 28, 29, 32] as const;
-const [CSUM, GUEST_CSUM, CTRL_GUEST_OFFLOADS, GUEST_TSO4, GUEST_TSO6, GUEST_ECN] = [0, 1, 2, 7, 8, 9] as const;
-const [HOST_TSO4, HOST_TSO6, HOST_ECN] = [11, 12, 13] as const;
-const SENDING = [CSUM, HOST_TSO4, HOST_TSO6, HOST_ECN];
-const RECEIVING = [GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_ECN];
-const USUAL = [MAC, MRG, STATUS, CTRL_VQ, CTRL_RX, CTRL_MAC, ANY_LAYOUT, INDIRECT, EVENT_IDX, VERSION_1];
-
-interface RigOptions extends Partial<FakeVirtioOptions> {
-  readonly vtnet?: VtnetOptions;
-  readonly without?: readonly number[];
-  /** the control queue gets no answer */
-  readonly mute?: boolean;
-}
-
-const rig = (options: RigOptions = {}) => {
-  const modern = options.modern ?? true;
-  const features = (options.features ?? USUAL).filter((bit) => options.without?.includes(bit) !== true);
-  const fake = new FakeVirtio({ vectors: 3, ...options, modern, features });
-  const { memory } = fake.pci;
-  const commands: number[][] = [];
-  fake.onNotify = (queue) => {
-    if (queue !== 2 || options.mute === true) return;
-    const ring = fake.ring(2);
-    for (let head = ring.pop(); head >= 0; head = ring.pop()) {
-      const chain = ring.chain(head);
-      commands.push(chain.filter(({ write }) => !write).flatMap((part) => [...bytesAt(part.addr, part.len)]));
-      memory.device[chain.at(-1)!.addr - memory.base] = 0;
-      ring.push(head, 1);
-    }
-  };
-  const bytesAt = (addr: number, len: number) => memory.device.slice(addr - memory.base, addr - memory.base + len);
-  const attached = attachDriver(virtioPciDriver(), fake.pci, [vtnetDriver(options.vtnet)]);
-  const vtnet = attached.children.get("vtnet") as Vtnet;
-  const received: number[][] = [];
-  const offloads: RxOffload[] = [];
-  const told: number[] = [];
-  const links: boolean[] = [];
-  if (vtnet !== undefined) {
-    vtnet.onReceive = (address, length, more, offload) => {
-      if (offload !== undefined) offloads.push({ ...offload });
-      const out = new Uint8Array(length);
-      memory.copyOut(address, out, 0, length);
-      const frame = [...out];
-      for (let i = 0; more !== null && i < more.count; i++) {
-        const part = new Uint8Array(more.len[i]!);
-        memory.copyOut(more.paddr[i]!, part, 0, part.length);
-        frame.push(...part);
-      }
-      received.push(frame);
-    };
-    vtnet.onSent = (frames) => told.push(frames);
-    vtnet.onLink = (active) => links.push(active);
-  }
-
-  /** Writes bytes into the next receive buffer and marks it used. @returns the length of its chain in bytes */
-  const fill = (bytes: readonly number[], usedLen = bytes.length, publish = true): void => {
-    const ring = fake.ring(0);
-    const head = ring.pop();
-    assert.ok(head >= 0, "no receive buffer");
-    let at = 0;
-    for (const { addr, len, write } of ring.chain(head)) {
-      assert.ok(write);
-      memory.device.set(bytes.slice(at, at + len), addr - memory.base);
-      at += len;
-    }
-    ring.push(head, usedLen, publish);
-  };
-  const interrupt = () => fake.pci.fire(2);
-  /** Takes what the driver sent: header and frame as one. */
-  const take = (): { head: number; bytes: number[] }[] => {
-    const ring = fake.ring(1);
-    const found = [];
-    for (let head = ring.pop(); head >= 0; head = ring.pop())
-      found.push({ head, bytes: ring.chain(head).flatMap((part) => [...bytesAt(part.addr, part.len)]) });
-    return found;
-  };
-  return { fake, memory, attached, vtnet, received, offloads, told, links, commands, fill, interrupt, take };
-};
-
-const HEADER = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
-const FRAME = Array.from({ length: 60 }, (_, i) => i);
-
-/** A frame in DMA memory, in pieces of the given lengths. */
-const frameOf = (
-  memory: { alloc(n: number, a: number, b: number): number },
-  lengths: readonly number[],
-): FrameSegments => {
-  const frame = frameSegments(lengths.length);
-  for (const [i, length] of lengths.entries()) {
-    frame.paddr[i] = memory.alloc(length + 1, 1, 2 ** 32);
-    frame.len[i] = length;
-  }
-  frame.count = lengths.length;
-  return frame;
-};
-
-const up = (options: RigOptions = {}) => {
-  const r = rig(options);
-  r.vtnet.up();
-  r.commands.length = 0;
-  return r;
-};
+  ANY_LAYOUT,
+  CTRL_GUEST_OFFLOADS,
+  CTRL_MAC,
+  CTRL_VQ,
+  EVENT_IDX,
+  FRAME,
+  frameOf,
+  HEADER,
+  INDIRECT,
+  MRG,
+  MTU,
+  RECEIVING,
+  type RigOptions,
+  rig,
+  SENDING,
+  STATUS,
+  USUAL,
+  up,
+} from "./testing/vtnet-rig.js";
 
 test("attach reads the address, says so, and offers an interface that is down", () => {
   for (const modern of [true, false]) {
@@ -482,190 +384,6 @@ test("another station address goes by the control queue, into a legacy configura
   assert.throws(() => vtnet.setLladdr(Uint8Array.of(1, 0, 0, 0, 0, 1)), /EINVAL/);
 });
 
-const OFFLOADING = [...USUAL, ...SENDING, ...RECEIVING, CTRL_GUEST_OFFLOADS];
-/** Which of the offloads were accepted. */
-const acceptedOf = ({ driverFeatures }: { readonly driverFeatures: bigint }): number[] =>
-  [...SENDING, ...RECEIVING, CTRL_GUEST_OFFLOADS].filter((bit) => ((driverFeatures >> BigInt(bit)) & 1n) !== 0n);
-
-test("VIO-119 offloads are accepted with what they need, and shown as capabilities", () => {
-  // RXCSUM 1, TXCSUM 2, VLAN_MTU 8, JUMBO_MTU 20, TSO4 100, TSO6 200, LRO 400, LINKSTATE 80000, of IPv6 200000, 400000
-  for (const [features, vtnetOptions, accepted, capenable] of [
-    [OFFLOADING, {}, [...SENDING, ...RECEIVING, CTRL_GUEST_OFFLOADS], 0x680_72b],
-    [OFFLOADING, { offload: false }, [], 0x080_028],
-    [OFFLOADING.filter((bit) => bit !== CSUM), {}, [...RECEIVING, CTRL_GUEST_OFFLOADS], 0x280_429],
-    [OFFLOADING, { without: [GUEST_CSUM] }, [...SENDING, CTRL_GUEST_OFFLOADS], 0x480_32a],
-    [OFFLOADING, { without: [HOST_TSO4, HOST_TSO6] }, [CSUM, ...RECEIVING, CTRL_GUEST_OFFLOADS], 0x680_42b],
-    [OFFLOADING, { without: [MRG] }, [...SENDING, GUEST_CSUM, CTRL_GUEST_OFFLOADS], 0x680_30b],
-    [OFFLOADING, { without: [MRG], lroWithoutMerge: true }, [...SENDING, ...RECEIVING, CTRL_GUEST_OFFLOADS], 0x680_70b],
-    [OFFLOADING, { without: [CTRL_VQ] }, [...SENDING, ...RECEIVING], 0x680_72b],
-  ] as const) {
-    const { fake, vtnet } = rig({ features, vtnet: vtnetOptions });
-    assert.equal(acceptedOf(fake), accepted);
-    assert.is(vtnet.capenable.toString(16), capenable.toString(16));
-    assert.is(vtnet.capabilities, vtnet.capenable);
-  }
-});
-
-test("without merged buffers each receive buffer holds 64 KiB, where segments of that size may come", () => {
-  const { fake } = up({ features: OFFLOADING, vtnet: { without: [MRG], lroWithoutMerge: true }, queues: [8, 16, 4] });
-  const ring = fake.ring(0);
-  const [{ len } = { len: 0 }] = ring.chain(ring.pop());
-  assert.ok(len >= 65_562 + 12, "§5.1.6.3.1");
-  assert.is(ring.availIdx, 8);
-});
-
-const PLAIN: TxOffload = { csumStart: 34, csumOffset: 16, gso: "none", gsoSize: 0, hdrLen: 0, ecn: false };
-const WHOLE: TxOffload = { csumStart: 34, csumOffset: 16, gso: "tcp4", gsoSize: 1448, hdrLen: 66, ecn: false };
-
-test("what is left to the card stands in the header: flags, type, lengths, where the checksum goes", () => {
-  for (const [modern, without, size] of [
-    [true, [], 12],
-    [false, [], 12],
-    [false, [MRG], 10],
-  ] as const) {
-    const { vtnet, memory, take } = up({ features: OFFLOADING, modern, without });
-    for (const [offload, length, expected] of [
-      [PLAIN, 1514, [1, 0, 0, 0, 0, 0, 34, 0, 16, 0, 0, 0]],
-      [WHOLE, 65_000, [1, 1, 66, 0, 0xa8, 5, 34, 0, 16, 0, 0, 0]],
-      [{ ...WHOLE, gso: "tcp6", gsoSize: 1428, ecn: true, csumStart: 54, hdrLen: 86 }, 9000, [1, 0x84, 86, 0, 0x94, 5, 54, 0, 16, 0, 0, 0]],
-      [null, 60, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]],
-      [undefined, 60, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]],
-    ] as const) {
-      for (let round = 0; round < 2; round++) {
-        assert.ok(vtnet.transmit(frameOf(memory, [54, length - 54]), offload));
-        vtnet.kick();
-        const [{ bytes } = { bytes: [] as number[] }] = take();
-        assert.is(bytes.length, size + length);
-        assert.equal(bytes.slice(0, size), expected.slice(0, size));
-      }
-    }
-  }
-}); // biome-ignore format: a table
-
-test("a frame that asks for what is not in use, or for nonsense, is dropped and counted", () => {
-  const { vtnet, memory, take, told } = up({ features: OFFLOADING });
-  const all = vtnet.capenable;
-  const cases: readonly (readonly [number, TxOffload | null, number])[] = [
-    [all & ~0x40_0002, PLAIN, 1514],
-    [all & ~0x100, WHOLE, 9000],
-    [all & ~0x200, { ...WHOLE, gso: "tcp6" }, 9000],
-    [all & ~0x2, WHOLE, 9000], // TSO4 goes with TXCSUM
-    [all, null, 1519],
-    [all, PLAIN, 1519],
-    [all, { ...PLAIN, csumStart: 45 }, 62],
-    [all, { ...WHOLE, gsoSize: 0 }, 9000],
-    [all, { ...WHOLE, gsoSize: 1453 }, 9000], // segments of more than the MTU and a tag
-    [all, { ...WHOLE, hdrLen: 50 }, 9000],
-    [all, WHOLE, 66],
-    [all, WHOLE, 65_554],
-  ];
-  for (const [i, [capenable, offload, length]] of cases.entries()) {
-    vtnet.setCapenable(capenable);
-    assert.ok(vtnet.transmit(frameOf(memory, [length]), offload));
-    vtnet.kick();
-    assert.equal(take(), [], `case ${i}`);
-    assert.is(vtnet.counters().oerrors, i + 1);
-    vtnet.setCapenable(all);
-  }
-  assert.is(told.length, cases.length);
-  const without = up({ features: OFFLOADING.filter((bit) => bit !== HOST_ECN) });
-  without.vtnet.transmit(frameOf(without.memory, [9000]), { ...WHOLE, ecn: true });
-  assert.is(without.vtnet.counters().oerrors, 1);
-});
-
-const NOTHING: RxOffload = { csum: "none", csumStart: 0, csumOffset: 0, gso: "none", gsoSize: 0, ecn: false };
-
-test("what the card says of a received frame is handed on, and nothing of the one before", () => {
-  const { vtnet, received, offloads, fill, interrupt } = up({ features: OFFLOADING });
-  for (const [header, offload] of [
-    [[0, 0, 9, 9, 9, 9, 9, 9, 9, 9, 1, 0], NOTHING],
-    [[1, 0, 0, 0, 0, 0, 34, 0, 16, 0, 1, 0], { ...NOTHING, csum: "partial", csumStart: 34, csumOffset: 16 }],
-    [[2, 0, 0, 0, 7, 7, 7, 7, 7, 7, 1, 0], { ...NOTHING, csum: "valid" }],
-    [
-      [1, 0x81, 54, 0, 0xa8, 5, 34, 0, 16, 0, 1, 0],
-      { csum: "partial", csumStart: 34, csumOffset: 16, gso: "tcp4", gsoSize: 1448, ecn: true },
-    ],
-    [
-      [1, 4, 54, 0, 1, 0, 0, 0, 58, 0, 1, 0],
-      { csum: "partial", csumStart: 0, csumOffset: 58, gso: "tcp6", gsoSize: 1, ecn: false },
-    ],
-    [[0xf8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0], NOTHING],
-  ] as const) {
-    fill([...header, ...FRAME]);
-    interrupt();
-    assert.equal(offloads.splice(0), [offload]);
-    assert.equal(received.splice(0), [FRAME]);
-  }
-  for (const header of [
-    [1, 0, 0, 0, 0, 0, 45, 0, 14, 0, 1, 0], // the checksum would end behind the frame
-    [1, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1, 0],
-    [1, 1, 54, 0, 0, 0, 34, 0, 16, 0, 1, 0], // segments of nothing
-    [0, 1, 54, 0, 9, 0, 34, 0, 16, 0, 1, 0], // no open checksum
-    [1, 3, 54, 0, 9, 0, 34, 0, 16, 0, 1, 0], // UFO was not accepted
-    [1, 0x80, 54, 0, 9, 0, 34, 0, 16, 0, 1, 0],
-  ]) {
-    const before = vtnet.counters().ierrors;
-    fill([...header, ...FRAME]);
-    interrupt();
-    assert.is(vtnet.counters().ierrors, before + 1);
-    assert.equal(received, []);
-  }
-  const plain = up({ features: OFFLOADING.filter((bit) => !RECEIVING.slice(1).includes(bit as 7)) });
-  plain.fill([1, 1, 54, 0, 9, 0, 34, 0, 16, 0, 1, 0, ...FRAME]);
-  plain.interrupt();
-  assert.is(plain.vtnet.counters().ierrors, 1, "no TSO was accepted");
-});
-
-test("receiving offloads are switched by command, and again after each start", () => {
-  const { vtnet, commands } = up({ features: OFFLOADING });
-  const all = vtnet.capenable;
-  const without = (bits: number) => {
-    commands.length = 0;
-    vtnet.setCapenable(all & ~bits);
-    return commands.filter(([cls]) => cls === 5);
-  };
-  assert.equal(without(0x400), [[5, 0, 2, 0, 0, 0, 0, 0, 0, 0]]);
-  assert.equal(without(0), [[5, 0, 0x82, 0x03, 0, 0, 0, 0, 0, 0]]);
-  assert.equal(without(0x20_0001), [[5, 0, 0, 0, 0, 0, 0, 0, 0, 0]], "LRO goes with RXCSUM");
-  assert.is(vtnet.capenable & 0x400, 0);
-  assert.equal(without(0x20_0001), [], "no change");
-  vtnet.down();
-  vtnet.up();
-  assert.equal(
-    commands.filter(([cls]) => cls === 5),
-    [[5, 0, 0, 0, 0, 0, 0, 0, 0, 0]],
-  );
-  vtnet.down();
-  assert.equal(without(0), []);
-  vtnet.up();
-  assert.equal(
-    commands.filter(([cls]) => cls === 5),
-    [],
-    "all are on after a negotiation",
-  );
-  assert.equal(without(0x2), [], "sending is the driver's affair");
-  assert.throws(
-    () => vtnet.setCapenable(0x10),
-    (error: unknown) => error instanceof BusError && error.code === "EOPNOTSUPP",
-  );
-});
-
-test("without the command, receiving offloads are switched by another negotiation", () => {
-  const { fake, vtnet, received, fill, interrupt } = up({
-    features: OFFLOADING.filter((bit) => bit !== CTRL_GUEST_OFFLOADS),
-  });
-  const all = vtnet.capenable;
-  vtnet.setCapenable(all & ~0x400);
-  assert.equal(acceptedOf(fake), [...SENDING, GUEST_CSUM]);
-  vtnet.setCapenable(all & ~0x20_0001);
-  assert.equal(acceptedOf(fake), SENDING);
-  vtnet.setCapenable(all);
-  assert.equal(acceptedOf(fake), [...SENDING, ...RECEIVING]);
-  fill([...HEADER, ...FRAME]);
-  interrupt();
-  assert.equal(received, [FRAME]);
-});
-
 test("a control command that is never answered is given up after a second, and no other is sent until a restart", () => {
   const { fake, vtnet, attached } = rig({ mute: true });
   assert.match(attached.lines.at(-1)!, /control command 0\/0 was not answered/);
@@ -768,7 +486,7 @@ test("a lying device costs counters and no more: nothing throws, nothing hangs, 
   });
   fc.assert(
     fc.property(fc.boolean(), fc.boolean(), fc.array(step, { maxLength: 60 }), (modern, offload, steps) => {
-      const features = offload ? OFFLOADING : USUAL;
+      const features = offload ? [...USUAL, ...SENDING, ...RECEIVING, CTRL_GUEST_OFFLOADS] : USUAL;
       const { fake, vtnet, memory, fill, interrupt, received, take } = up({ modern, features, queues: [8, 8, 4] });
       const frame = frameOf(memory, [60]);
       const view = memory.deviceView;
