@@ -50,6 +50,7 @@ export class Coalescing {
 
   disconnect(): void {
     this.#bus = null;
+    for (const queue of this.packets.keys()) this.#forget(queue);
     this.#deadlines.disconnect();
   }
 

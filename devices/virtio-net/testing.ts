@@ -72,6 +72,8 @@ export class TestClock implements Clock {
 
 class TestWork implements Work {
   deferred = false;
+  /** descriptors of a turn */
+  budget = 512;
   readonly marks = new Set<number>();
   #runner: QueueRunner | null = null;
   bind(runner: QueueRunner): void {
@@ -82,7 +84,7 @@ class TestWork implements Work {
     else this.runNow(queue);
   }
   runNow(queue: number): void {
-    for (let turns = 0; turns < 100 && (this.#runner?.runQueue(queue, 512) ?? 0) >= 512; turns++);
+    for (let turns = 0; turns < 100 && (this.#runner?.runQueue(queue, this.budget) ?? 0) >= this.budget; turns++);
   }
   clear(): void {
     this.marks.clear();
