@@ -1,8 +1,10 @@
 #!/usr/bin/env node
 import { UsageError } from "./args.js";
+import { eeprom } from "./eeprom.js";
 import { lab } from "./lab/index.js";
 import { lspci } from "./lspci.js";
 import { probe } from "./probe.js";
+import { regs } from "./regs.js";
 
 interface Command {
   readonly title: string;
@@ -11,9 +13,11 @@ interface Command {
 }
 
 const COMMANDS: { readonly [name: string]: Command } = {
+  eeprom: { title: "read a RealTek card's serial EEPROM through its wires", run: eeprom },
   lab: { title: "move the seed's 200 MB through each card, both ways", run: lab },
   lspci: { title: "list the functions of the lab's machine, as lspci does", run: lspci },
   probe: { title: "probe the lab's machine and print what a BSD kernel would", run: probe },
+  regs: { title: "print a card's registers by name and field", run: regs },
 };
 
 const HELP = `usage: barwire COMMAND [options]
