@@ -13,7 +13,9 @@ const MAX_LAT = 0x40;
 /** As on the real parts and in QEMU's rtl8139. */
 const PM_CAPABILITY_AT = 0xdc;
 /** Version 2, and no PME from any state: Linux would suspend the card and wait for a PME that nobody raises. */
-const PM_PMC = 0x0002;
+const PMC_ASLEEP = 0x0002;
+/** The same with PME from D3hot. */
+const PMC_WAKES = 0x4002;
 
 /** The model of a Realtek card: handler of both BARs, and the card's end of the cable. */
 export interface CardModel extends BarHandler, Model, NetPort {
@@ -31,6 +33,8 @@ export interface CardDeclaration {
   /** read-only bits of the PCI status register */
   readonly statusBits: number;
   readonly mac: Uint8Array;
+  /** it promises PME from D3hot; default false */
+  readonly wakes?: boolean;
 }
 
 class RealtekNic extends PciFunction implements Nic {
@@ -62,10 +66,13 @@ class RealtekNic extends PciFunction implements Nic {
 
 /**
  * Puts a card together: its configuration space, two windows to one register block, and the model behind them.
- * @param create makes the model; it is given what the EEPROM holds when the card leaves the factory
+ * @param create makes the model; it is given what the EEPROM holds when the card leaves the factory, and the power state
  */
-export const buildCard = (card: CardDeclaration, create: (contents: EepromContents) => CardModel): Nic => {
-  const { name, chip, registers, statusBits, mac } = card;
+export const buildCard = (
+  card: CardDeclaration,
+  create: (contents: EepromContents, power: PowerManagement) => CardModel,
+): Nic => {
+  const { name, chip, registers, statusBits, mac, wakes = false } = card;
   const identity = {
     vendorId: REALTEK_VENDOR_ID,
     deviceId: chip.deviceId,
@@ -76,7 +83,9 @@ export const buildCard = (card: CardDeclaration, create: (contents: EepromConten
   };
   const latency = { minGnt: MIN_GNT, maxLat: MAX_LAT };
   const { CONFIG0, CONFIG1 } = registers.regs;
-  const model = create({ ...identity, ...latency, mac, config0: CONFIG0.reset, config1: CONFIG1.reset });
+  const pmc = wakes ? PMC_WAKES : PMC_ASLEEP;
+  const power = new PowerManagement({ at: PM_CAPABILITY_AT, pmc, noSoftReset: false });
+  const model = create({ ...identity, ...latency, mac, config0: CONFIG0.reset, config1: CONFIG1.reset }, power);
   const bar = { size: registers.size, registers, handler: model };
   const declaration: FunctionDeclaration = {
     name,
@@ -87,7 +96,7 @@ export const buildCard = (card: CardDeclaration, create: (contents: EepromConten
     statusBits,
     latencyMask: 0xff,
     bars: { 0: { kind: "io", ...bar }, 1: { kind: "mem32", ...bar } },
-    capabilities: [new PowerManagement({ at: PM_CAPABILITY_AT, pmc: PM_PMC, noSoftReset: false })],
+    capabilities: [power],
     model,
   };
   return new RealtekNic(declaration, model, Uint8Array.from(mac));

@@ -41,18 +41,26 @@ export class AddressFilter {
     this.#mar4 = mar4;
   }
 
+  /** Whether the hash table has the bit of a group address. */
+  isInTable(bytes: Uint8Array, start: number): boolean {
+    const index = hashIndex(bytes, start);
+    return (((index < 32 ? this.#mar0 : this.#mar4) >>> (index & 31)) & 1) !== 0;
+  }
+
+  /** Whether the destination is this station. */
+  isStation(bytes: Uint8Array, start: number): boolean {
+    const head = bytes[start]! | (bytes[start + 1]! << 8) | (bytes[start + 2]! << 16) | (bytes[start + 3]! << 24);
+    return head === this.#idr0 && (bytes[start + 4]! | (bytes[start + 5]! << 8)) === this.#idr4;
+  }
+
   /** @returns MAR, PAM or BAR of the receive status, 0 for another station's frame taken by AAP, or NOT_FOR_US */
   match(bytes: Uint8Array, start: number): number {
     if ((bytes[start]! & 1) !== 0) {
       if (isBroadcast(bytes, start)) return (this.#rcr & AB) !== 0 ? BAR : NOT_FOR_US;
       if ((this.#rcr & AM) === 0) return NOT_FOR_US;
-      const index = hashIndex(bytes, start);
-      const table = index < 32 ? this.#mar0 : this.#mar4;
-      return ((table >>> (index & 31)) & 1) !== 0 ? MAR : NOT_FOR_US;
+      return this.isInTable(bytes, start) ? MAR : NOT_FOR_US;
     }
-    const head = bytes[start]! | (bytes[start + 1]! << 8) | (bytes[start + 2]! << 16) | (bytes[start + 3]! << 24);
-    const tail = bytes[start + 4]! | (bytes[start + 5]! << 8);
-    if (head === this.#idr0 && tail === this.#idr4) return (this.#rcr & (APM | AAP)) !== 0 ? PAM : NOT_FOR_US;
+    if (this.isStation(bytes, start)) return (this.#rcr & (APM | AAP)) !== 0 ? PAM : NOT_FOR_US;
     return (this.#rcr & AAP) !== 0 ? 0 : NOT_FOR_US;
   }
 }

@@ -13,6 +13,7 @@ import { checkOptions, type Rtl8169Options } from "./options.js";
 
 export type { EepromType } from "./eeprom.js";
 export type { ChipName, Rtl8169Options } from "./options.js";
+export type { WakeReason } from "./wake.js";
 
 /** 66 MHz capable, fast back-to-back capable, DEVSEL medium */
 const STATUS_BITS = 0x02a0;
@@ -20,12 +21,15 @@ const STATUS_BITS = 0x02a0;
 /**
  * A Realtek RTL8169SB, or another chip of the family, ready to plug into a slot. Built from options alone; everything
  * else comes with `connect`.
- * @throws ConfigError `chip`, `mac-address`, `mtu`, `eeprom-type`, `fcs`, `timing`, `pci-clock`
+ * @throws ConfigError `chip`, `mac-address`, `mtu`, `eeprom-type`, `fcs`, `timing`, `pci-clock`, `wake`
  */
 export const rtl8169 = (options: Rtl8169Options = {}): Nic => {
   const checked = checkOptions(options);
   const chip = RTL8169_CHIPS[checked.chip];
   const registers = RTL8169_MAPS[checked.chip];
-  const card = { name: "rtl8169", chip, registers, statusBits: STATUS_BITS, mac: checked.mac };
-  return buildCard(card, (contents) => new Rtl8169Model({ key: checked.chip, chip, registers }, checked, contents));
+  const variant = { key: checked.chip, chip, registers };
+  return buildCard(
+    { name: "rtl8169", chip, registers, statusBits: STATUS_BITS, mac: checked.mac, wakes: checked.wake },
+    (contents, power) => new Rtl8169Model(variant, checked, contents, power),
+  );
 };

@@ -1,6 +1,7 @@
 import { ConfigError, parseMac } from "../../src/bytes/index.js";
 import { EEPROM_TYPES, RTL8169_CHIPS } from "../../src/spec/rtl8169.js";
 import type { EepromType } from "./eeprom.js";
+import type { WakeReason } from "./wake.js";
 
 /** Members of the family, as the keys of `RTL8169_CHIPS`. */
 export type ChipName = keyof typeof RTL8169_CHIPS;
@@ -24,11 +25,18 @@ export interface Rtl8169Options {
   readonly fcs?: "computed" | "zero";
   /**
    * Whether PHY accesses (25.6 µs) and EEPROM programming (1 ms) take their time on the clock, for drivers that should
-   * prove that they wait. Default `immediate`, which all known drivers take.
+   * prove that they wait. By default a strict host gets `real` and a lenient one `immediate`; all known drivers take both.
    */
   readonly timing?: "immediate" | "real";
   /** PCI clock that CONFIG2 tells of and that TCTR counts, MHz; default 33 */
   readonly pciClock?: 33 | 66;
+  /**
+   * Whether the card promises PME from D3hot, and wakes: by a Magic Packet, by wake-up frames and by the link, as a
+   * driver has set it up. Default false: Linux then suspends no card that its host would not wake.
+   */
+  readonly wake?: boolean;
+  /** Told when a sleeping card asserts PME#: the host should put the function, or itself, back to D0. Needs `wake`. */
+  readonly onWake?: (reason: WakeReason) => void;
 }
 
 /** The options with their defaults filled in. */
@@ -39,8 +47,10 @@ export interface CheckedOptions {
   readonly link: boolean;
   readonly eeprom: EepromType;
   readonly fcs: "computed" | "zero" | "by-strictness";
-  readonly timing: "immediate" | "real";
+  readonly timing: "immediate" | "real" | "by-strictness";
   readonly pciClock: 33 | 66;
+  readonly wake: boolean;
+  readonly onWake: (reason: WakeReason) => void;
 }
 
 const DEFAULT_MAC = "52:54:00:12:34:56";
@@ -48,7 +58,7 @@ const MIN_MTU = 68;
 /** so that header, tag and FCS fit the 14 bits of a status descriptor */
 const MAX_MTU = 16361;
 
-/** @throws ConfigError `chip`, `mac-address`, `mtu`, `eeprom-type`, `fcs`, `timing`, `pci-clock` */
+/** @throws ConfigError `chip`, `mac-address`, `mtu`, `eeprom-type`, `fcs`, `timing`, `pci-clock`, `wake` */
 export const checkOptions = (options: Rtl8169Options): CheckedOptions => {
   const { mac = DEFAULT_MAC, mtu = 1500, link = true, eeprom = "93C46", fcs = "by-strictness" } = options;
   const { chip = "RTL8169SB", timing = "immediate", pciClock = 33 } = options;
@@ -63,9 +73,11 @@ export const checkOptions = (options: Rtl8169Options): CheckedOptions => {
     );
   if (!["computed", "zero", "by-strictness"].includes(fcs))
     throw new ConfigError("fcs", `fcs ${String(fcs)}: expected computed or zero`);
-  if (timing !== "immediate" && timing !== "real")
+  if (!["immediate", "real", "by-strictness"].includes(timing))
     throw new ConfigError("timing", `timing ${String(timing)}: expected immediate or real`);
   if (pciClock !== 33 && pciClock !== 66)
     throw new ConfigError("pci-clock", `pciClock ${String(pciClock)}: expected 33 or 66`);
-  return { chip, mac: parseMac(mac), mtu, link, eeprom, fcs, timing, pciClock };
+  const { wake = false, onWake } = options;
+  if (onWake !== undefined && !wake) throw new ConfigError("wake", "onWake without wake: expected wake: true");
+  return { chip, mac: parseMac(mac), mtu, link, eeprom, fcs, timing, pciClock, wake, onWake: onWake ?? (() => {}) };
 };

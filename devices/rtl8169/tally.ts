@@ -21,8 +21,8 @@ export class Tally {
   readonly #counts = new Float64Array(NAMES.length);
   readonly #block = new Uint8Array(RTL8169_TALLY_SIZE);
 
-  add(counter: number): void {
-    this.#counts[counter]!++;
+  add(counter: number, count = 1): void {
+    this.#counts[counter]! += count;
   }
 
   clear(): void {

@@ -409,6 +409,7 @@ test("rings and buffers above 4 GiB, and across two windows, work like any other
   rig.descriptor(ring, 0, 0);
   rig.put(ring, new Uint8Array(16));
   rig.set32(ring + 16 + 8, 0x100);
+  rig.set32(ring + 16 + 4, 0);
   rig.set32(ring + 16 + 12, 0);
   rig.set32(ring + 16, WHOLE + EOR + 60);
   rig.put(0x100, frameTo(PEER));

@@ -1,9 +1,9 @@
-import { copyBytes, ETHER_MIN_LEN, StateError, type StateReader } from "../../src/bytes/index.js";
-import type { DmaDoor, SavedState, Verdict } from "../../src/contract/index.js";
+import { copyBytes, ETHER_MIN_LEN, ETHERTYPE_VLAN, StateError, type StateReader } from "../../src/bytes/index.js";
+import type { DmaDoor, Offload, SavedState, Verdict } from "../../src/contract/index.js";
 import { bits } from "../../src/regs/index.js";
-import { RTL8169, RTL8169_DESC_SIZE, RTL8169_TX_OPTS1 } from "../../src/spec/rtl8169.js";
-import { insertChecksums } from "./checksum.js";
+import { RTL8169, RTL8169_DESC_SIZE, RTL8169_TX_OPTS1, RTL8169_TX_OPTS2 } from "../../src/spec/rtl8169.js";
 import { Descriptor, type RingFormat } from "./descriptor.js";
+import { TxOffload } from "./tx-offload.js";
 
 const OWN = bits(RTL8169_TX_OPTS1.OWN);
 const EOR = bits(RTL8169_TX_OPTS1.EOR);
@@ -12,6 +12,7 @@ const LS = bits(RTL8169_TX_OPTS1.LS);
 const LGSEN = bits(RTL8169_TX_OPTS1.LGSEN);
 const CHECKSUMS = bits(RTL8169_TX_OPTS1.IPCS) | bits(RTL8169_TX_OPTS1.UDPCS) | bits(RTL8169_TX_OPTS1.TCPCS);
 const LENGTH = bits(RTL8169_TX_OPTS1.Frame_Length);
+const TAGC = bits(RTL8169_TX_OPTS2.TAGC);
 /**
  * What stays of opts1: EOR, FS, LS and the length. Bits 27–16 must go, since drivers read collisions and errors there
  * that only overlap MSS and the checksum bits.
@@ -24,13 +25,22 @@ const TER = bits(ISR.TER!);
 const TDU = bits(ISR.TDU!);
 
 /** Most that is gathered for one packet: what 16 bits of length can name. */
-const STAGE_SIZE = 0x1_0000;
+const LONGEST_PACKET = 0x1_0000;
+/** Room in front of a packet for the tag that moves its addresses there. */
+const VLAN_TAG_LEN = 4;
+/** bytes in front of a tag */
+const ADDRESSES = 12;
 const FCS_LEN = 4;
 
 /** What a transmit ring needs of its card. */
 export interface TxCard {
-  /** Puts a frame without FCS on the wire or into the loop. `later`: nothing was taken. */
-  transmit(bytes: Uint8Array, start: number, length: number): Verdict;
+  /**
+   * Puts a frame without FCS on the wire or into the loop. `later`: nothing was taken.
+   * @param offload what the far end has to do yet; @param frames into how many it is cut, 1 unless `offload` has `gso`
+   */
+  transmit(bytes: Uint8Array, start: number, length: number, offload: Offload | null, frames: number): Verdict;
+  /** Whether the sum over a packet may be left to who takes the frame. */
+  readonly leavesChecksums: boolean;
   /** Whether `length` bytes end with the FCS that belongs to them. */
   fcsHolds(view: DataView, start: number, length: number): boolean;
   /** Tells of a guest's mistake. */
@@ -60,8 +70,12 @@ export class TxRing {
   #left = 0;
   /** bytes gathered for the open packet; −1: none is open */
   #length = -1;
-  /** opts1 of the packet's first descriptor: OpenBSD tells what to offload there only */
+  /** opts1 and opts2 of the packet's first descriptor: OpenBSD tells what to offload there only */
   #command = 0;
+  #tag = 0;
+  readonly #offloads: TxOffload;
+  /** frames that the last run sent */
+  frames = 0;
   /** a piece of the open packet is missing: it will not be sent */
   #spoilt = false;
   /** the far end answered `later` for the packet at #index */
@@ -70,6 +84,7 @@ export class TxRing {
   constructor(card: TxCard, { descriptors }: RingFormat) {
     this.#card = card;
     this.#descriptors = descriptors;
+    this.#offloads = new TxOffload(card);
   }
 
   get stalled(): boolean {
@@ -110,6 +125,7 @@ export class TxRing {
   /** Sends from the current descriptor on. @returns descriptors used, at most `budget` */
   run(door: DmaDoor, budget: number): number {
     this.causes = 0;
+    this.frames = 0;
     this.#stalled = false;
     const descriptor = this.#descriptor;
     let used = 0;
@@ -120,12 +136,12 @@ export class TxRing {
         this.#card.masterAbort("tx-ring-address", address);
         return this.#idle(used);
       }
-      const { opts1 } = descriptor;
+      const { opts1, opts2 } = descriptor;
       if ((opts1 & OWN) === 0) {
         this.causes |= TDU;
         return this.#idle(used);
       }
-      if (!this.#take(door, opts1, descriptor.buffer)) {
+      if (!this.#take(door, opts1, opts2, descriptor.buffer)) {
         this.#stalled = true;
         return used;
       }
@@ -143,15 +159,17 @@ export class TxRing {
   }
 
   /** Works one owned descriptor. @returns false when the far end wants the packet later */
-  #take(door: DmaDoor, opts1: number, buffer: number): boolean {
+  #take(door: DmaDoor, opts1: number, opts2: number, buffer: number): boolean {
     const length = opts1 & LENGTH;
     const before = this.#length;
     if ((opts1 & FS) !== 0) {
       if (before >= 0) this.#fail("tx-unfinished", before);
-      if ((opts1 & LS) !== 0 && length >= ETHER_MIN_LEN && (opts1 & (LGSEN | CHECKSUMS)) === 0 && !this.#card.noCrc)
+      const plain = (opts1 & (LGSEN | CHECKSUMS)) === 0 && (opts2 & TAGC) === 0 && !this.#card.noCrc;
+      if (plain && (opts1 & LS) !== 0 && length >= ETHER_MIN_LEN)
         if (door.locate(buffer, length)) return this.#inPlace(door.bytes, door.at, length);
       this.#length = 0;
       this.#command = opts1;
+      this.#tag = opts2;
       this.#spoilt = false;
     } else if (before < 0) {
       this.#card.txFailed("tx-no-first", this.#index);
@@ -172,8 +190,9 @@ export class TxRing {
   /** The common case, a frame in one piece: the far end reads it where it lies. */
   #inPlace(bytes: Uint8Array, start: number, length: number): boolean {
     this.#length = -1;
-    if (this.#card.transmit(bytes, start, length) === "later") return false;
+    if (this.#card.transmit(bytes, start, length, null, 1) === "later") return false;
     this.causes |= TOK;
+    this.frames++;
     this.#card.txUsed(0);
     return true;
   }
@@ -181,7 +200,7 @@ export class TxRing {
   #gather(door: DmaDoor, buffer: number, length: number): void {
     if (this.#stage.length === 0) this.#makeStage();
     if (this.#spoilt || length === 0) return;
-    if (this.#length + length > STAGE_SIZE) {
+    if (this.#length + length > LONGEST_PACKET) {
       this.#spoilt = true;
       this.#card.report("tx-too-long", this.#length + length);
     } else if (this.#read(door, buffer, length)) this.#length += length;
@@ -192,13 +211,13 @@ export class TxRing {
   }
 
   #read(door: DmaDoor, buffer: number, length: number): boolean {
-    if (!door.locate(buffer, length)) return door.read(buffer, length, this.#stage, this.#length);
-    copyBytes(door.bytes, door.at, length, this.#stage, this.#length);
+    if (!door.locate(buffer, length)) return door.read(buffer, length, this.#stage, VLAN_TAG_LEN + this.#length);
+    copyBytes(door.bytes, door.at, length, this.#stage, VLAN_TAG_LEN + this.#length);
     return true;
   }
 
   #makeStage(): void {
-    this.#stage = new Uint8Array(STAGE_SIZE);
+    this.#stage = new Uint8Array(VLAN_TAG_LEN + LONGEST_PACKET + ETHER_MIN_LEN);
     this.#stageView = new DataView(this.#stage.buffer);
   }
 
@@ -209,19 +228,45 @@ export class TxRing {
     if (this.#spoilt) return this.#fail("tx-frame-lost", this.#length);
     if (this.#length === 0) return this.#fail("tx-empty", this.#index);
     let length = this.#length;
+    let start = VLAN_TAG_LEN;
+    let offload: Offload | null = null;
+    let frames = 1;
     if (card.noCrc) {
-      if (length <= FCS_LEN || !card.fcsHolds(this.#stageView, 0, length)) return this.#fail("tx-bad-fcs", length);
-      length -= FCS_LEN;
-    } else if ((this.#command & LGSEN) === 0 && (this.#command & CHECKSUMS) !== 0)
-      insertChecksums(stage, this.#stageView, length, this.#command);
+      if (length <= FCS_LEN || !card.fcsHolds(this.#stageView, start, length)) return this.#fail("tx-bad-fcs", length);
+      length -= FCS_LEN; // it covers every byte: there is nothing that the chip could change
+    } else {
+      if ((this.#tag & TAGC) !== 0 && length >= ADDRESSES) {
+        this.#insertTag();
+        start = 0;
+        length += VLAN_TAG_LEN;
+      }
+      if ((this.#command & (LGSEN | CHECKSUMS)) !== 0) {
+        offload = this.#offloads.prepare(stage, this.#stageView, start, length, this.#command);
+        frames = this.#offloads.frames;
+      }
+    }
     if (length < ETHER_MIN_LEN) {
-      stage.fill(0, length, ETHER_MIN_LEN);
+      stage.fill(0, start + length, start + ETHER_MIN_LEN);
       length = ETHER_MIN_LEN;
     }
-    if (card.transmit(stage, 0, length) === "later") return false;
+    if (card.transmit(stage, start, length, offload, frames) === "later") {
+      if (start === 0) stage.copyWithin(VLAN_TAG_LEN, 0, ADDRESSES); // takes the tag out again
+      return false;
+    }
     this.causes |= TOK;
+    this.frames += frames;
     this.#length = -1;
     return true;
+  }
+
+  /** Moves the addresses to the front; the two bytes of the tag stand in opts2 in the other order. */
+  #insertTag(): void {
+    const stage = this.#stage;
+    stage.copyWithin(0, VLAN_TAG_LEN, VLAN_TAG_LEN + ADDRESSES);
+    stage[ADDRESSES] = ETHERTYPE_VLAN >>> 8;
+    stage[ADDRESSES + 1] = ETHERTYPE_VLAN & 0xff;
+    stage[ADDRESSES + 2] = this.#tag & 0xff;
+    stage[ADDRESSES + 3] = (this.#tag >>> 8) & 0xff;
   }
 
   /** The open packet is given up. */
@@ -237,9 +282,10 @@ export class TxRing {
     return {
       index: this.#index,
       left: this.#left,
-      stage: this.#length > 0 ? this.#stage.slice(0, this.#length) : new Uint8Array(0),
+      stage: this.#length > 0 ? this.#stage.slice(VLAN_TAG_LEN, VLAN_TAG_LEN + this.#length) : new Uint8Array(0),
       open: this.#length >= 0,
       command: this.#command,
+      tag: this.#tag,
       spoilt: this.#spoilt,
       stalled: this.#stalled,
     };
@@ -252,20 +298,22 @@ export class TxRing {
     const stage = state.bytes("stage");
     const open = state.boolean("open");
     const command = state.integer("command", -(2 ** 31), 2 ** 31 - 1);
+    const tag = state.integer("tag", -(2 ** 31), 2 ** 31 - 1);
     const spoilt = state.boolean("spoilt");
     const stalled = state.boolean("stalled");
-    if (stage.length > STAGE_SIZE || (!open && stage.length > 0))
+    if (stage.length > LONGEST_PACKET || (!open && stage.length > 0))
       throw new StateError(`${state.path}.stage`, `${stage.length} bytes of ${open ? "an" : "no"} open packet`);
     return () => {
       this.#index = index;
       this.#left = left;
       this.#length = open ? stage.length : -1;
       this.#command = command;
+      this.#tag = tag;
       this.#spoilt = spoilt;
       this.#stalled = stalled;
       if (stage.length === 0) return;
       if (this.#stage.length === 0) this.#makeStage();
-      this.#stage.set(stage);
+      this.#stage.set(stage, VLAN_TAG_LEN);
     };
   }
 }

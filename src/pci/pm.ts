@@ -54,11 +54,16 @@ export class PowerManagement implements Capability {
     return this.#state === D0;
   }
 
-  /** Latches PME status; there is no PME# line to follow it. */
-  raisePme(): void {
-    if (this.#host === null || this.w1c[PCI_PM_CTRL + 1] === 0) return;
+  /**
+   * Latches PME status; the line PME# is its caller's to follow.
+   * @returns whether PME# is asserted now and was not before: PME is enabled, and its status was clear. PM 1.2 §3.2.4
+   */
+  raisePme(): boolean {
+    if (this.#host === null || this.w1c[PCI_PM_CTRL + 1] === 0) return false;
     const at = this.#place + PCI_PM_CTRL;
-    this.#host.set(at, 2, this.#host.get(at, 2) | PCI_PM_CTRL_PME_STATUS);
+    const before = this.#host.get(at, 2);
+    this.#host.set(at, 2, before | PCI_PM_CTRL_PME_STATUS);
+    return (before & PCI_PM_CTRL_PME_ENABLE) !== 0 && (before & PCI_PM_CTRL_PME_STATUS) === 0;
   }
 
   bind(host: CapabilityHost, at: number): void {

@@ -324,7 +324,8 @@ export const RTL8169_DECLARATIONS = {
     width: 2,
     rw: 0xffff,
     fields: { TxTimer: [15, 12], TxPackets: [11, 8], RxTimer: [7, 4], RxPackets: [3, 0] },
-    doc: "Interrupt moderation; stored only: every cause is raised at once",
+    hook: true,
+    doc: "Interrupt moderation: TOK and ROK stay off the line for a time (0: they do not), or until 4 × so many packets (0: any)",
   },
   RDSAR_L: {
     at: 0xe4,
@@ -412,6 +413,24 @@ export const RTL8169_MAPS: { readonly [C in keyof typeof RTL8169_CHIPS]: typeof 
   RTL8169SC: variantMap("rtl8169sc", RTL8169_CHIPS.RTL8169SC),
   RTL8169SCe: variantMap("rtl8169sce", RTL8169_CHIPS.RTL8169SCe),
 };
+
+/** The unit of IntrMitigate's timers by C+CR.INTTmode, ns, at each speed in Mb/s. Observed: the table in Linux's r8169 */
+export const RTL8169_INTT_UNIT_NS = {
+  1000: [320, 2_560, 5_120, 10_240],
+  100: [2_560, 20_480, 40_960, 81_920],
+  10: [40_960, 327_680, 655_360, 1_310_720],
+} as const;
+/** The unit of IntrMitigate's packet counts. */
+export const RTL8169_INTT_PACKETS = 4;
+
+/** Wake-up frames: offset of the mask and its size in bytes, offset of the CRC. Layout as the register names say. */
+export const RTL8169_WAKEUP_FRAMES = [
+  { mask: RTL8169_DECLARATIONS.Wakeup0_L.at, bytes: 8, crc: RTL8169_DECLARATIONS.CRC0.at },
+  { mask: RTL8169_DECLARATIONS.Wakeup1_L.at, bytes: 8, crc: RTL8169_DECLARATIONS.CRC1.at },
+  { mask: RTL8169_DECLARATIONS.Wakeup2LD_L.at, bytes: 16, crc: RTL8169_DECLARATIONS.CRC2.at },
+  { mask: RTL8169_DECLARATIONS.Wakeup3LD_L.at, bytes: 16, crc: RTL8169_DECLARATIONS.CRC3.at },
+  { mask: RTL8169_DECLARATIONS.Wakeup4LD_L.at, bytes: 16, crc: RTL8169_DECLARATIONS.CRC4.at },
+] as const;
 
 /** CONFIG2.PCICLKF: the PCI clock that the chip found. */
 export const PCICLKF_33 = 0;

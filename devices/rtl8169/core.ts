@@ -1,0 +1,92 @@
+import { Door } from "../../src/bytes/index.js";
+import type { Clock, FunctionSeams, NetEndpoint, NicCounters, Timer } from "../../src/contract/index.js";
+import { bits, RegisterFile, type RegisterMap } from "../../src/regs/index.js";
+import { RTL8169 } from "../../src/spec/rtl8169.js";
+import { Interrupts } from "./interrupts.js";
+import { Tally } from "./tally.js";
+
+// Indices of the counters.
+export const TX_FRAMES = 0;
+export const TX_BYTES = 1;
+export const RX_FRAMES = 2;
+export const RX_BYTES = 3;
+export const RX_NO_BUFFER = 4;
+export const RX_FILTERED = 5;
+export const TX_DROPPED = 6;
+export const DESCRIPTORS_READ = 7;
+export const BYTES_COPIED = 8;
+export const DOORBELLS = 9;
+export const COUNTERS = 10;
+
+const ISR_SERR = bits(RTL8169.regs.ISR.fields.SERR!);
+
+export const IDLE_CLOCK: Clock = {
+  now: () => 0,
+  timer: () => ({ deadline: Number.POSITIVE_INFINITY, arm: () => {}, cancel: () => {}, [Symbol.dispose]: () => {} }),
+};
+
+/** What stands in for a host while the card is not plugged in. */
+export const UNPLUGGED: FunctionSeams = {
+  dma: new Door(),
+  interrupts: { setIntx: () => {}, signal: () => {} },
+  clock: IDLE_CLOCK,
+  work: { bind: () => {}, request: () => {}, runNow: () => {}, clear: () => {} },
+  report: () => {},
+  strictness: "lenient",
+};
+
+/** Puts a timer back to a saved deadline. */
+export const rearm = (timer: Timer, deadline: number): void => {
+  if (deadline === Number.POSITIVE_INFINITY) timer.cancel();
+  else timer.arm(deadline);
+};
+
+/** What the parts of one card share: registers, counters, interrupts, and the wiring while it is plugged in. */
+export class CardCore {
+  // wiring
+  seams: FunctionSeams = UNPLUGGED;
+  far: NetEndpoint | null = null;
+  // state
+  readonly regs: RegisterFile;
+  readonly interrupts: Interrupts;
+  readonly tally = new Tally();
+  readonly counters = new Float64Array(COUNTERS);
+
+  /** @param map one with IMR and ISR where all cards of the family have them */
+  constructor(map: RegisterMap) {
+    this.regs = new RegisterFile(map);
+    this.interrupts = new Interrupts(this.regs);
+  }
+
+  get now(): number {
+    return this.seams.clock.now();
+  }
+
+  /** Tells of a guest's mistake. */
+  report(code: string, value: number): void {
+    this.seams.report(code, value);
+  }
+
+  /** A bus cycle found nobody. */
+  masterAbort(code: string, address: number): void {
+    this.interrupts.raise(ISR_SERR);
+    this.report(code, address);
+  }
+
+  nicCounters(): NicCounters {
+    const at = (i: number): number => this.counters[i]!;
+    return {
+      txFrames: at(TX_FRAMES),
+      txBytes: at(TX_BYTES),
+      rxFrames: at(RX_FRAMES),
+      rxBytes: at(RX_BYTES),
+      rxNoBuffer: at(RX_NO_BUFFER),
+      rxFiltered: at(RX_FILTERED),
+      txDropped: at(TX_DROPPED),
+      descriptorsRead: at(DESCRIPTORS_READ),
+      bytesCopied: at(BYTES_COPIED),
+      doorbells: at(DOORBELLS),
+      interrupts: this.interrupts.rises,
+    };
+  }
+}
