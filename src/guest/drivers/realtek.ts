@@ -51,6 +51,8 @@ const RESET_POLLS = 1000;
 const RESET_POLL_US = 10;
 /** Times that one interrupt looks again before others have a turn; the line is a level and comes back. */
 const INTR_ROUNDS = 4;
+/** Times in a row that the PHY gets attention: a link that flaps has to wait for its next interrupt. */
+const PHY_ROUNDS = 3;
 
 /** An interface on one of these chips. A driver's class gives the rings. */
 export abstract class RealtekInterface extends EthernetInterface {
@@ -64,6 +66,8 @@ export abstract class RealtekInterface extends EthernetInterface {
   protected isrTx = ISR_TX;
   /** Changes when frames are given up: a handler that called out and finds another has nothing left to do. */
   protected epoch = 0;
+  /** `idle`, or what is to be done with the PHY after what is being done */
+  #phyDue: "idle" | "none" | "tick" | "change" = "idle";
   #telling = false;
   #cookie: InterruptCookie | null = null; // an interrupt may come before its constructor has returned
 
@@ -99,9 +103,7 @@ export abstract class RealtekInterface extends EthernetInterface {
 
   /** For a host with a timer, once a second: a gigabit PHY starts negotiation again when there has been no link for 17 s. */
   tick(): void {
-    if (!this.running) return;
-    this.phy.tick();
-    this.#linkStatus();
+    if (this.running) this.#workPhy("tick");
   }
 
   detach(): void {
@@ -185,11 +187,29 @@ export abstract class RealtekInterface extends EthernetInterface {
   }
 
   protected mediaChange(): void {
-    this.phy.mediaChange();
-    this.#linkStatus();
+    this.#workPhy("change");
   }
 
-  #linkStatus(): void {
+  /**
+   * One thing at a time: the PHY's driver waits, and an interrupt that comes meanwhile may want the PHY, too. What it wants
+   * comes afterwards; kernels hold a lock for this.
+   */
+  #workPhy(what: "tick" | "change"): void {
+    if (this.#phyDue !== "idle") {
+      if (this.#phyDue !== "change") this.#phyDue = what;
+      return;
+    }
+    let due: "tick" | "change" | "none" = what;
+    try {
+      for (let round = 0; round < PHY_ROUNDS && due !== "none"; round++) {
+        this.#phyDue = "none";
+        if (due === "change") this.phy.mediaChange();
+        else this.phy.tick();
+        due = this.#phyDue;
+      }
+    } finally {
+      this.#phyDue = "idle";
+    }
     this.setLink(this.running && this.phy.link && this.phy.active !== "none");
   }
 
@@ -227,8 +247,7 @@ export abstract class RealtekInterface extends EthernetInterface {
       this.tell();
       if (epoch !== this.epoch) return;
       if ((status & ISR_LINKCHG) !== 0) {
-        this.phy.tick();
-        this.#linkStatus();
+        this.#workPhy("tick");
         if (epoch !== this.epoch) return;
       }
       if ((status & ISR_SERR) !== 0) {

@@ -22,12 +22,18 @@ export class FakeRtl8169 implements BarHandler {
   readonly pci: FakePci;
   readonly regs = new Uint8Array(256);
   readonly view = new DataView(this.regs.buffer);
-  readonly phy = new Uint16Array(32);
+  readonly phy = new Uint16Array(32); // page 0
+  readonly phyPages = new Uint16Array(8 * 32); // the others
   readonly log: string[] = [];
   /** reads of CR that still show RST after a reset */
   slowReset = 0;
   /** PHY commands are never done */
   deadPhy = false;
+  /** reads of PHYAR until a command is done, and commands given before the one before them was */
+  slowPhy = 0;
+  phyClashes = 0;
+  #phyLeft = 0;
+  #phyAnswer = 0;
   /** all reads are ones */
   gone = false;
   rxAt = 0;
@@ -63,6 +69,7 @@ export class FakeRtl8169 implements BarHandler {
       this.slowReset--;
       return 0x10;
     }
+    if (offset === 0x60 && this.#phyLeft > 0 && --this.#phyLeft === 0) this.view.setUint32(0x60, this.#phyAnswer, true);
     if (offset === 0x50) return this.regs[0x50]! | 1; // nothing drives EEDO
     return width === 4
       ? this.view.getUint32(offset, true)
@@ -93,7 +100,17 @@ export class FakeRtl8169 implements BarHandler {
     }
   }
 
+  #phyRead(reg: number): number {
+    const page = this.phy[31]!;
+    return page !== 0 && reg !== 31 ? this.phyPages[page * 32 + reg]! : this.phy[reg]!;
+  }
+
   #phyWrite(reg: number, value: number): void {
+    const page = this.phy[31]!;
+    if (page !== 0 && reg !== 31) {
+      this.phyPages[page * 32 + reg] = value;
+      return;
+    }
     if (reg !== 1 && reg !== 2 && reg !== 3) this.phy[reg] = value & 0xffff;
     if (reg === 0) this.phy[0]! &= 0x7dff; // RESET and STARTNEG clear themselves
     this.#showPhy();
@@ -110,8 +127,11 @@ export class FakeRtl8169 implements BarHandler {
     if (value >>> 31 === 1) {
       this.#phyWrite(reg, value);
       answer = value & 0x7fff_ffff;
-    } else answer = (value & 0x7fff_0000) | this.phy[reg]! | 0x8000_0000;
-    this.view.setUint32(0x60, (this.deadPhy ? value : answer) >>> 0, true);
+    } else answer = (value & 0x7fff_0000) | this.#phyRead(reg) | 0x8000_0000;
+    if (this.#phyLeft > 0) this.phyClashes++;
+    this.#phyLeft = this.slowPhy;
+    this.#phyAnswer = answer >>> 0;
+    this.view.setUint32(0x60, (this.deadPhy || this.slowPhy > 0 ? value : answer) >>> 0, true);
   }
 
   get isr(): number {
