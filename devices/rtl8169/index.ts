@@ -11,6 +11,8 @@ import { buildCard } from "./card.js";
 import { Rtl8169Model } from "./model.js";
 import { checkOptions, type Rtl8169Options } from "./options.js";
 
+export { rtl8139 } from "./8139.js";
+export type { Rtl8139ChipName, Rtl8139Options } from "./8139-options.js";
 export type { EepromType } from "./eeprom.js";
 export type { ChipName, Rtl8169Options } from "./options.js";
 export type { WakeReason } from "./wake.js";

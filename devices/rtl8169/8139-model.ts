@@ -1,0 +1,717 @@
+import { ConfigError, StateError, StateReader } from "../../src/bytes/index.js";
+import type {
+  AccessWidth,
+  EndpointLimits,
+  FunctionSeams,
+  NetEndpoint,
+  NicCounters,
+  Offload,
+  QueueRunner,
+  ResetKind,
+  SavedState,
+  Verdict,
+} from "../../src/contract/index.js";
+import { bits, field, type RegisterFile } from "../../src/regs/index.js";
+import {
+  HLTCLK_HALT,
+  HLTCLK_RUN,
+  RTL8139,
+  RTL8139_LONG_FRAME,
+  RTL8139_TX_SLOTS,
+  RTL8139CP,
+  type Rtl8139Chip,
+  type Rtl8139Registers,
+} from "../../src/spec/rtl8139.js";
+import {
+  EEM_AUTOLOAD,
+  EEM_CONFIG_WRITE,
+  EEM_NORMAL,
+  EEM_PROGRAM,
+  EEPROM_SIGNATURE,
+  EEPROM_TYPES,
+  EEPROM_WORDS,
+  MII_ANAR,
+  MII_ANER,
+  MII_ANLPAR,
+  MII_BMCR,
+  MII_BMSR,
+  PCI_CLOCK_NS,
+  RTL8169_RING_ALIGN,
+  RTL8169_TALLY_SIZE,
+  type RtlPhy,
+} from "../../src/spec/rtl8169.js";
+import type { Checked8139Options, Rtl8139ChipName } from "./8139-options.js";
+import type { CardModel } from "./card.js";
+import { CardCore, DOORBELLS, UNPLUGGED } from "./core.js";
+import { RINGS_CPLUS } from "./descriptor.js";
+import { Eeprom, type EepromContents } from "./eeprom.js";
+import { LegacyRx } from "./legacy-rx.js";
+import { LegacyTx, type SlotHost } from "./legacy-tx.js";
+import { Phy } from "./phy.js";
+import { Receiver } from "./receiver.js";
+import { CountTimer } from "./timer.js";
+import { Transmitter, type TxEngine } from "./transmitter.js";
+
+/** One member of the family: a row of data and its register map. */
+export interface Variant8139 {
+  readonly key: Rtl8139ChipName;
+  readonly chip: Rtl8139Chip;
+  readonly registers: Rtl8139Registers;
+}
+
+/** Queues as the host's Work numbers them. */
+const TX_QUEUE = 0;
+const TX_HIGH_QUEUE = 1;
+const RX_QUEUE = 2;
+const SLOT_QUEUE = 3;
+
+const STATE_VERSION = 1;
+
+// All maps of the family begin with the same registers, so that hooks keep their bits.
+const { regs: R, hooks: H } = RTL8139CP;
+const { TSD0, TSAD0 } = RTL8139.regs;
+const BLOCK_SIZE = RTL8139CP.size;
+const IDR_LEN = 6;
+
+const CR_RST = bits(R.CR.fields.RST!);
+const CR_RE = bits(R.CR.fields.RE!);
+const CR_TE = bits(R.CR.fields.TE!);
+const CR_BUFE = bits(R.CR.fields.BUFE!);
+const CPTX = bits(R.CPlusCR.fields.CPTX!);
+const CPRX = bits(R.CPlusCR.fields.CPRX!);
+const RX_CHKSUM = bits(R.CPlusCR.fields.RxChkSum!);
+const RX_VLAN = bits(R.CPlusCR.fields.RxVLAN!);
+const HPQ = bits(R.TPPoll.fields.HPQ!);
+const NPQ = bits(R.TPPoll.fields.NPQ!);
+const FSWINT = bits(R.TPPoll.fields.FSWInt!);
+const TCR_LBK = bits(R.TCR.fields.LBK!);
+const TCR_NOCRC = bits(R.TCR.fields.NoCRC!);
+const TCR_CLRABT = bits(R.TCR.fields.CLRABT!);
+const RCR_WRAP = bits(R.RCR.fields.WRAP!);
+const RCR_RBLEN = R.RCR.fields.RBLEN!;
+const RCR_9356SEL = bits(R.RCR.fields["9356SEL"]!);
+const DTCCR_CMD = bits(R.DTCCR_L.fields.Cmd!);
+const MSR_LINKB = bits(R.MSR.fields.LINKB!);
+const MSR_SPEED_10 = bits(R.MSR.fields.SPEED_10!);
+const CON_STATUS = bits(R.CSCR.fields.Con_status!);
+const BMCR_COMMANDS = bits(R.BMCR.fields.Reset!) | bits(R.BMCR.fields.RestartAN!);
+const { EEM, EECS, EESK, EEDI } = R.Cr9346.fields as {
+  readonly [N in "EEM" | "EECS" | "EESK" | "EEDI"]: [number, number];
+};
+/** Registers that #derive reads. */
+const DERIVED_FROM = H.IDR0 | H.IDR4 | H.MAR0 | H.MAR4 | H.RCR | H.TCR | H.RBSTART | H.CPlusCR;
+const RING_BASES = H.TNPDS_L | H.TNPDS_H | H.THPDS_L | H.THPDS_H | H.RDSAR_L | H.RDSAR_H;
+const WIRES_HELD = bits(EEM) | bits(EECS) | bits(EESK) | bits(EEDI);
+
+const ISR_LINKCHG = bits(R.ISR.fields.PUN_LinkChg!);
+const ISR_SWINT = bits(R.ISR.fields.SWInt!);
+const ISR_TIMEOUT = bits(R.ISR.fields.TimeOut!);
+
+/** Programming a word of the EEPROM with real timing; data sheets of the 93C46 say 1 to 3 ms. */
+const PROGRAM_NS = 1_000_000;
+
+/** The integrated PHY: 10 and 100 Mb/s, without identifier, and its registers are the card's. */
+const PHY_8139: RtlPhy = { phyId: 0, bmsr: R.BMSR.reset, gigabit: false, paged: false, sleeps: false };
+
+/** What 9346CR locks. */
+const LOCKED: readonly (readonly [at: number, length: number])[] = [
+  [R.IDR0.at, IDR_LEN],
+  [R.CONFIG0.at, 2],
+  [R.CONFIG3.at, 2],
+];
+const isLocked = (offset: number, width: number): boolean =>
+  LOCKED.some(([at, length]) => offset < at + length && offset + width > at);
+
+/** What CR.RST leaves alone: IDR, MAR and the configuration registers, which come from the EEPROM and the driver once. */
+const survivesReset = (at: number): boolean =>
+  isLocked(at, 1) || (at >= R.MAR0.at && at < R.MAR4.at + 4) || at === R.CONFIG5.at;
+
+/** Per byte: bits that the chip sets itself and that the maps show as read-only. */
+const OWN_BITS = new Uint8Array(BLOCK_SIZE);
+OWN_BITS.fill(0xff, TSD0.at, TSAD0.at);
+OWN_BITS[R.CR.at] = CR_BUFE;
+OWN_BITS.fill(0xff, R.CBR.at, R.CBR.at + 2);
+OWN_BITS[R.RCR.at] = RCR_9356SEL;
+OWN_BITS.fill(0xff, R.TCTR.at, R.TCTR.at + 4);
+OWN_BITS.fill(0xff, R.MPC.at, R.MPC.at + 3);
+OWN_BITS[R.Cr9346.at] = bits(R.Cr9346.fields.EEDO!);
+OWN_BITS[R.MSR.at] = MSR_LINKB | MSR_SPEED_10;
+OWN_BITS[R.HLTCLK.at] = 0x01;
+OWN_BITS.fill(0xff, R.TSAD.at, R.ANER.at + 2);
+OWN_BITS[R.CSCR.at] = CON_STATUS;
+
+/**
+ * The registers of an RTL8139C+ or of an older chip, and what hangs on them: four transmit slots and one receive ring, on the
+ * C+ descriptor rings instead when C+CR says so; address filter, PHY, EEPROM, timer, tally.
+ */
+export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
+  // fixed configuration
+  readonly #variant: Variant8139;
+  readonly #options: Checked8139Options;
+  // parts, with their state
+  readonly #core: CardCore;
+  readonly #regs: RegisterFile;
+  readonly #timer: CountTimer;
+  readonly #phy: Phy;
+  readonly #eeprom: Eeprom;
+  readonly #transmitter: Transmitter;
+  readonly #slots: LegacyTx;
+  readonly #buffer: LegacyRx;
+  readonly #receiver: Receiver;
+  // volatile state
+  /** CR as it was before the present write: RE and TE act on their edges */
+  #cr = 0;
+  // derived from options, registers, PHY and wiring
+  #realTime = false;
+  /** 10h–1Fh are the tally's address, not the slots' status */
+  #cplus = false;
+  #looped = false;
+
+  /** @param contents what the EEPROM holds when the card leaves the factory */
+  constructor(variant: Variant8139, options: Checked8139Options, contents: EepromContents) {
+    this.#variant = variant;
+    this.#options = options;
+    this.#core = new CardCore(variant.registers);
+    this.#regs = this.#core.regs;
+    this.#timer = new CountTimer(PCI_CLOCK_NS, () => this.#raise(ISR_TIMEOUT));
+    this.#phy = new Phy(PHY_8139, options.link, () => this.#linkChanged());
+    this.#eeprom = new Eeprom(options.eeprom, contents);
+    this.#transmitter = new Transmitter(this.#core, RINGS_CPLUS, (bytes, start, length) =>
+      this.#receiver.loop(bytes, start, length),
+    );
+    this.#slots = new LegacyTx(this.#transmitter, this);
+    this.#buffer = new LegacyRx(this.#core);
+    this.#receiver = new Receiver(this.#core, RINGS_CPLUS, options.mtu, () => this.#core.seams.work.request(RX_QUEUE));
+    this.reset("power-on");
+  }
+
+  get cable(): boolean {
+    return this.#phy.cable;
+  }
+
+  setCable(plugged: boolean): void {
+    this.#phy.setCable(plugged);
+  }
+
+  counters(): NicCounters {
+    return this.#core.nicCounters();
+  }
+
+  // ---------------------------------------------------------------------------------------------- life
+
+  connect(seams: FunctionSeams): void {
+    this.#core.seams = seams;
+    seams.work.bind(this);
+    this.#core.interrupts.connect(seams);
+    this.#timer.connect(seams.clock);
+    this.#receiver.connect(() => this.#lookAgain());
+    const { fcs, timing } = this.#options;
+    const strict = seams.strictness === "strict";
+    const computed = fcs === "computed" || (fcs === "by-strictness" && strict);
+    this.#realTime = timing === "real" || (timing === "by-strictness" && strict);
+    this.#buffer.setFcs(computed);
+    this.#receiver.ring.setFcs(computed);
+    this.#phy.connect(seams.clock);
+    this.reset("power-on");
+  }
+
+  disconnect(): void {
+    this.#phy.disconnect();
+    this.#timer.disconnect();
+    this.#receiver.disconnect();
+    this.#core.interrupts.disconnect();
+    this.#core.seams = UNPLUGGED;
+    this.reset("power-on");
+    this.#receiver.releaseHeld();
+  }
+
+  reset(kind: ResetKind): void {
+    if (kind !== "function") this.#powerOn();
+    this.#softReset();
+  }
+
+  /** The PHY has had its power longer than the slot: where there is a partner, the link stands already. */
+  #powerOn(): void {
+    this.#regs.reset();
+    this.#core.tally.clear();
+    this.#phy.powerOn();
+    this.#phy.settle();
+    this.#autoload();
+  }
+
+  /** CR.RST: what is not the driver's lasting configuration goes back; PHY and tally counters are not touched. */
+  #softReset(): void {
+    const regs = this.#regs;
+    regs.reset(survivesReset);
+    regs.set(R.RCR.at, 4, EEPROM_TYPES[this.#eeprom.type].select9356 * RCR_9356SEL);
+    this.#cr = 0;
+    this.#eeprom.wires(0, 0, 0, this.#core.now, this.#programNs);
+    this.#lock(true);
+    this.#slots.reset();
+    this.#transmitter.normal.rebase(0, 0);
+    this.#transmitter.high.rebase(0, 0);
+    this.#receiver.ring.rebase(0, 0);
+    this.#buffer.restart();
+    this.#timer.restart(0);
+    this.#core.interrupts.reset();
+    this.#core.seams.work.clear();
+    this.#cplus = false;
+    this.#derive();
+    this.#showLink();
+    this.#showSlots();
+    this.#showBuffer();
+    this.#core.interrupts.update();
+    this.#receiver.stir(); // the far end may stop holding its frame
+  }
+
+  // ---------------------------------------------------------------------------------------------- registers
+
+  read(offset: number, width: AccessWidth): number {
+    // Between TCTR and ANER stand the registers that change by themselves.
+    if (offset + width > R.TCTR.at && offset < R.ANER.at + 2) this.#refresh(offset, width);
+    return this.#regs.guestRead(offset, width);
+  }
+
+  write(offset: number, width: AccessWidth, value: number): void {
+    if (offset >= TSD0.at && offset < TSAD0.at && !this.#cplus) {
+      this.#writeSlot(offset, width, value);
+      return;
+    }
+    const touched = this.#regs.guestWrite(offset, width, value);
+    if ((touched & H.TPPoll) !== 0) this.#poll();
+    if ((touched & H.CAPR) !== 0) {
+      this.#buffer.setCapr(this.#regs.get(R.CAPR.at, 2));
+      this.#showBuffer();
+      this.#receiver.stir();
+    }
+    if ((touched & (H.ISR | H.IMR)) !== 0) {
+      this.#core.interrupts.update();
+      this.#receiver.stir();
+    }
+    if ((touched & ~(H.TPPoll | H.CAPR | H.ISR | H.IMR)) !== 0) this.#configure(touched, offset, width, value);
+    if (this.#isLocked && isLocked(offset, width)) this.#core.report("config-locked", offset);
+  }
+
+  /** Registers that drivers write when they set a card up, not per packet. */
+  #configure(touched: number, offset: number, width: AccessWidth, value: number): void {
+    const regs = this.#regs;
+    if ((touched & H.Cr9346) !== 0) this.#writeCr9346();
+    if ((touched & H.CR) !== 0) this.#writeCr();
+    if ((touched & RING_BASES) !== 0) this.#rebase(touched);
+    if ((touched & DERIVED_FROM) !== 0) this.#derive();
+    if ((touched & (H.RCR | H.RBSTART)) !== 0) this.#showBuffer();
+    if ((touched & H.TCR) !== 0 && offset === R.TCR.at && (value & TCR_CLRABT) !== 0) this.#clearAbort();
+    if ((touched & H.MPC) !== 0) regs.set(R.MPC.at, 4, 0);
+    if ((touched & H.TCTR) !== 0) this.#timer.restart(regs.get(R.TimerInt.at, 4));
+    else if ((touched & H.TimerInt) !== 0) this.#timer.setCompare(regs.get(R.TimerInt.at, 4));
+    if ((touched & H.DTCCR_L) !== 0) this.#dumpTally();
+    if ((touched & H.HLTCLK) !== 0) this.#writeHltClk(value >>> (8 * (R.HLTCLK.at - offset)));
+    if ((touched & H.BMCR) !== 0) this.#writeBmcr(offset, width, value);
+    if ((touched & H.ANAR) !== 0) this.#phy.write(MII_ANAR, regs.get(R.ANAR.at, 2));
+    this.#showPoll();
+  }
+
+  /** A write to either half of a base goes back to the ring's first descriptor. In the old mode 20h–2Fh are TSAD0–3. */
+  #rebase(touched: number): void {
+    const { normal, high } = this.#transmitter;
+    if ((touched & (H.TNPDS_L | H.TNPDS_H)) !== 0) normal.rebase(this.#base(R.TNPDS_L.at), this.#base(R.TNPDS_H.at));
+    if ((touched & (H.THPDS_L | H.THPDS_H)) !== 0) high.rebase(this.#base(R.THPDS_L.at), this.#base(R.THPDS_H.at));
+    if ((touched & (H.RDSAR_L | H.RDSAR_H)) !== 0)
+      this.#receiver.ring.rebase(this.#base(R.RDSAR_L.at), this.#base(R.RDSAR_H.at));
+  }
+
+  #base(at: number): number {
+    const base = this.#regs.get(at, 4);
+    const low = at === R.TNPDS_L.at || at === R.THPDS_L.at || at === R.RDSAR_L.at;
+    if (this.#cplus && low && base % RTL8169_RING_ALIGN !== 0) this.#core.report("ring-misaligned", base);
+    return base;
+  }
+
+  #writeCr(): void {
+    const cr = this.#regs.get(R.CR.at, 1);
+    if ((cr & CR_RST) !== 0) {
+      this.#softReset();
+      return;
+    }
+    const rising = cr & ~this.#cr;
+    this.#cr = cr;
+    if ((rising & CR_TE) !== 0 || (cr & CR_TE) === 0) this.#transmitter.restart();
+    if ((rising & CR_RE) !== 0) {
+      this.#receiver.ring.restart();
+      this.#buffer.restart();
+      this.#showBuffer();
+    }
+    this.#derive();
+    if ((cr & CR_RE) === 0) this.#receiver.stir();
+    if ((rising & CR_TE) !== 0) this.#pushSlots();
+  }
+
+  #writeCr9346(): void {
+    const value = this.#regs.get(R.Cr9346.at, 1);
+    const mode = field(value, EEM);
+    if (mode === EEM_AUTOLOAD) this.#autoload();
+    this.#lock(mode !== EEM_CONFIG_WRITE);
+    const { now } = this.#core;
+    // In every other mode the wires rest low, so that leaving mode 10 ends a command.
+    if (mode === EEM_PROGRAM)
+      this.#eeprom.wires(field(value, EECS), field(value, EESK), field(value, EEDI), now, this.#programNs);
+    else this.#eeprom.wires(0, 0, 0, now, this.#programNs);
+    const shown = mode === EEM_PROGRAM ? (value & WIRES_HELD) | this.#eeprom.output(now) : value & bits(EEM);
+    this.#regs.set(R.Cr9346.at, 1, mode === EEM_AUTOLOAD ? EEM_NORMAL : shown);
+  }
+
+  /** Station address and configuration from the EEPROM; one without signature leaves them. */
+  #autoload(): void {
+    if (this.#eeprom.get(EEPROM_WORDS.signature) !== EEPROM_SIGNATURE) return;
+    const regs = this.#regs;
+    for (let i = 0; i < 3; i++) regs.set(R.IDR0.at + 2 * i, 2, this.#eeprom.get(EEPROM_WORDS.mac + i));
+    const { rw, resetImage } = this.#variant.registers;
+    const config = this.#eeprom.get(EEPROM_WORDS.config01);
+    for (let i = 0; i < 2; i++) {
+      const at = R.CONFIG0.at + i;
+      regs.set(at, 1, (resetImage[at]! & ~rw[at]!) | ((config >>> (8 * i)) & rw[at]!));
+    }
+    this.#derive();
+  }
+
+  get #isLocked(): boolean {
+    return field(this.#regs.get(R.Cr9346.at, 1), EEM) !== EEM_CONFIG_WRITE;
+  }
+
+  #lock(locked: boolean): void {
+    for (const [at, length] of LOCKED) this.#regs.lock(at, length, locked);
+  }
+
+  #writeHltClk(written: number): void {
+    const command = written & 0xff;
+    if (command === HLTCLK_RUN || command === HLTCLK_HALT)
+      this.#regs.set(R.HLTCLK.at, 1, command === HLTCLK_RUN ? 1 : 0);
+  }
+
+  /** Reset and RestartAN are always heard; speed, duplex and ANE only while the configuration is unlocked. */
+  #writeBmcr(offset: number, width: AccessWidth, value: number): void {
+    const before = this.#phy.read(MII_BMCR);
+    const { mask, lanes } = lanesOf(R.BMCR.at, offset, width, value);
+    const wanted = (before & ~mask) | lanes;
+    const settings = this.#isLocked ? before : wanted;
+    if (((settings ^ wanted) & R.BMCR.rw) !== 0) this.#core.report("config-locked", R.BMCR.at);
+    this.#phy.write(MII_BMCR, (settings & R.BMCR.rw) | (lanes & BMCR_COMMANDS));
+  }
+
+  /** Brings the registers up to date that change by themselves. */
+  #refresh(offset: number, width: AccessWidth): void {
+    const regs = this.#regs;
+    const phy = this.#phy;
+    regs.set(R.TCTR.at, 4, this.#timer.count);
+    const wires = regs.get(R.Cr9346.at, 1);
+    if (this.#eeprom.busy && field(wires, EEM) === EEM_PROGRAM)
+      regs.set(R.Cr9346.at, 1, (wires & WIRES_HELD) | this.#eeprom.output(this.#core.now));
+    if (offset + width <= R.BMCR.at) return;
+    regs.set(R.BMCR.at, 2, phy.read(MII_BMCR));
+    // A lost link shows to one read, so only one of the byte that has it counts.
+    if (offset <= R.BMSR.at && offset + width > R.BMSR.at) regs.set(R.BMSR.at, 2, phy.read(MII_BMSR));
+    regs.set(R.ANAR.at, 2, phy.read(MII_ANAR));
+    regs.set(R.ANLPAR.at, 2, phy.read(MII_ANLPAR));
+    regs.set(R.ANER.at, 2, phy.read(MII_ANER));
+  }
+
+  /** Completes before the command bit clears, and clears it in any case: drivers poll. */
+  #dumpTally(): void {
+    const regs = this.#regs;
+    const low = regs.get(R.DTCCR_L.at, 4);
+    if ((low & DTCCR_CMD) === 0) return;
+    const { dma } = this.#core.seams;
+    const address = regs.get(R.DTCCR_H.at, 4) * 2 ** 32 + (low - (low % RTL8169_TALLY_SIZE));
+    if (!dma.open) this.#core.report("bus-master-off", R.DTCCR_L.at);
+    else if (!this.#core.tally.dump(dma, address)) this.#core.masterAbort("tally-address", address);
+    dma.flush();
+    regs.set(R.DTCCR_L.at, 4, (low & ~DTCCR_CMD) >>> 0);
+    this.#core.interrupts.update();
+  }
+
+  /** What follows from registers, PHY and wiring. */
+  #derive(): void {
+    const regs = this.#regs;
+    const tcr = regs.get(R.TCR.at, 4);
+    const rcr = regs.get(R.RCR.at, 4);
+    const cplus = this.#variant.chip.cplus ? regs.get(R.CPlusCR.at, 2) : 0;
+    const looped = (tcr & TCR_LBK) === TCR_LBK;
+    const { link } = this.#phy;
+    this.#looped = looped;
+    this.#transmitter.set({ noCrc: (tcr & TCR_NOCRC) !== 0, looped, link });
+    this.#switchMode((cplus & (CPTX | CPRX)) !== 0);
+    if ((cplus & CPTX) === 0) {
+      this.#transmitter.normal.deactivate();
+      this.#transmitter.high.deactivate();
+    }
+    this.#buffer.configure(regs.get(R.RBSTART.at, 4), field(rcr, RCR_RBLEN), (rcr & RCR_WRAP) !== 0);
+    const receiver = this.#receiver;
+    receiver.use((cplus & CPRX) !== 0 ? receiver.ring : this.#buffer);
+    receiver.set({
+      on: (this.#cr & CR_RE) !== 0,
+      looped,
+      link,
+      longest: RTL8139_LONG_FRAME,
+      checksums: (cplus & CPRX) !== 0 && (cplus & RX_CHKSUM) !== 0,
+      stripTags: (cplus & CPRX) !== 0 && (cplus & RX_VLAN) !== 0,
+    });
+    receiver.filter.set(
+      rcr,
+      regs.get(R.IDR0.at, 4),
+      regs.get(R.IDR4.at, 2),
+      regs.get(R.MAR0.at, 4),
+      regs.get(R.MAR4.at, 4),
+    );
+  }
+
+  /** 10h–1Fh change their meaning with the mode. */
+  #switchMode(cplus: boolean): void {
+    if (cplus === this.#cplus) return;
+    this.#cplus = cplus;
+    if (cplus) for (let at = TSD0.at; at < TSAD0.at; at += 4) this.#regs.set(at, 4, 0);
+    else this.#showSlots();
+  }
+
+  get #programNs(): number {
+    return this.#realTime ? PROGRAM_NS : 0;
+  }
+
+  // ---------------------------------------------------------------------------------------------- interrupts and link
+
+  #raise(causes: number): void {
+    this.#core.interrupts.raise(causes);
+    this.#core.interrupts.update();
+  }
+
+  #linkChanged(): void {
+    this.#showLink();
+    this.#derive();
+    this.#raise(ISR_LINKCHG);
+    this.#receiver.stir();
+  }
+
+  #showLink(): void {
+    const { link, speedMbps } = this.#phy;
+    const slow = link && speedMbps === 10 ? MSR_SPEED_10 : 0;
+    this.#regs.set(R.MSR.at, 1, (R.MSR.reset & ~MSR_LINKB) | (link ? 0 : MSR_LINKB) | slow);
+    const cscr = this.#regs.get(R.CSCR.at, 2) & ~CON_STATUS;
+    this.#regs.set(R.CSCR.at, 2, cscr | (link ? CON_STATUS : 0));
+  }
+
+  /** The retry timer: drivers of descriptor rings tell nobody when they refill, and a far end may forget to call `ready`. */
+  #lookAgain(): void {
+    this.ready();
+    this.#receiver.stir();
+  }
+
+  // ---------------------------------------------------------------------------------------------- transmit
+
+  #poll(): void {
+    const poll = this.#regs.get(R.TPPoll.at, 1);
+    const { work } = this.#core.seams;
+    const on = (this.#cr & CR_TE) !== 0 && (this.#regs.get(R.CPlusCR.at, 2) & CPTX) !== 0;
+    const high = on && (poll & HPQ) !== 0;
+    const normal = on && (poll & NPQ) !== 0;
+    if (high) this.#transmitter.high.activate();
+    if (normal) this.#transmitter.normal.activate();
+    this.#showPoll();
+    if ((poll & (HPQ | NPQ)) !== 0) this.#core.counters[DOORBELLS]!++;
+    if ((poll & FSWINT) !== 0) this.#raise(ISR_SWINT);
+    if (high) work.request(TX_HIGH_QUEUE);
+    if (normal) work.request(TX_QUEUE);
+  }
+
+  /** The poll bits stand while their ring has work. */
+  #showPoll(): void {
+    if (this.#variant.chip.cplus)
+      this.#regs.set(
+        R.TPPoll.at,
+        1,
+        (this.#transmitter.high.active ? HPQ : 0) | (this.#transmitter.normal.active ? NPQ : 0),
+      );
+  }
+
+  #writeSlot(offset: number, width: AccessWidth, value: number): void {
+    const handedOver = this.#slots.write((offset - TSD0.at) >>> 2, offset & 3, width, value);
+    this.#showSlots();
+    if (!handedOver) return;
+    this.#core.counters[DOORBELLS]!++;
+    this.#pushSlots();
+  }
+
+  #clearAbort(): void {
+    if (this.#slots.clearAbort()) this.#pushSlots();
+  }
+
+  #pushSlots(): void {
+    if ((this.#cr & CR_TE) !== 0 && !this.#cplus && this.#slots.active) this.#core.seams.work.request(SLOT_QUEUE);
+  }
+
+  #showSlots(): void {
+    const regs = this.#regs;
+    const slots = this.#slots;
+    if (!this.#cplus) for (let i = 0; i < RTL8139_TX_SLOTS; i++) regs.set(TSD0.at + 4 * i, 4, slots.status(i));
+    regs.set(R.TSAD.at, 2, slots.summary);
+  }
+
+  runQueue(queue: number, budget: number): number {
+    if (queue === RX_QUEUE) {
+      this.#receiver.releaseHeld();
+      return 0;
+    }
+    if (queue === SLOT_QUEUE) {
+      if ((this.#cr & CR_TE) === 0 || this.#cplus) return 0;
+      const used = this.#run(this.#slots, budget, TSD0.at);
+      this.#showSlots();
+      return used;
+    }
+    const { high, normal } = this.#transmitter;
+    const used = this.#run(queue === TX_HIGH_QUEUE ? high : normal, budget, R.TPPoll.at);
+    this.#showPoll();
+    return used;
+  }
+
+  #run(engine: TxEngine, budget: number, doorbellAt: number): number {
+    const used = this.#transmitter.run(engine, budget, doorbellAt);
+    if (engine.stalled) this.#receiver.wait();
+    if (this.#looped) this.#showBuffer(); // what was sent has come back
+    return used;
+  }
+
+  get losesRunts(): boolean {
+    return this.#core.seams.strictness === "strict";
+  }
+
+  get carrier(): boolean {
+    return this.#looped || this.#phy.link;
+  }
+
+  slotAddress(slot: number): number {
+    return this.#regs.get(TSAD0.at + 4 * slot, 4);
+  }
+
+  // ---------------------------------------------------------------------------------------------- the cable's end
+
+  attach(far: NetEndpoint | null): void {
+    if (far !== null && this.#core.far !== null)
+      throw new ConfigError("port-occupied", "a cable is plugged into the card already; expected a free port");
+    this.#core.far = far;
+    this.#receiver.forget(); // nobody holds a frame for us any more
+    this.ready();
+  }
+
+  accepts(): EndpointLimits {
+    return this.#receiver.limits;
+  }
+
+  offer(bytes: Uint8Array, start: number, length: number, offload: Offload | null, _queueHint: number): Verdict {
+    const verdict = this.#receiver.offer(bytes, start, length, offload);
+    if (!this.#cplus) this.#showBuffer();
+    return verdict;
+  }
+
+  endBatch(): void {
+    this.#core.seams.dma.flush();
+    this.#core.interrupts.update();
+  }
+
+  /** The far end can take frames again. */
+  ready(): void {
+    const { work } = this.#core.seams;
+    if (this.#transmitter.high.stalled) work.request(TX_HIGH_QUEUE);
+    if (this.#transmitter.normal.stalled) work.request(TX_QUEUE);
+    if (this.#slots.stalled) work.request(SLOT_QUEUE);
+  }
+
+  #showBuffer(): void {
+    const regs = this.#regs;
+    const buffer = this.#buffer;
+    regs.set(R.CBR.at, 2, buffer.cbr);
+    regs.set(R.CAPR.at, 2, buffer.capr);
+    regs.set(R.CR.at, 1, (regs.get(R.CR.at, 1) & ~CR_BUFE) | (buffer.empty ? CR_BUFE : 0));
+  }
+
+  // ---------------------------------------------------------------------------------------------- state
+
+  save(): SavedState {
+    return {
+      version: STATE_VERSION,
+      chip: this.#variant.key,
+      registers: this.#regs.image(),
+      interrupts: this.#core.interrupts.save(),
+      timer: this.#timer.save(),
+      phy: this.#phy.save(),
+      eeprom: this.#eeprom.save(),
+      slots: this.#slots.save(),
+      transmitter: this.#transmitter.save(),
+      buffer: this.#buffer.save(),
+      receiver: this.#receiver.save(),
+      tally: this.#core.tally.save(),
+      counters: Array.from(this.#core.counters),
+    };
+  }
+
+  load(saved: SavedState): void {
+    const state = new StateReader(saved, "rtl8139", STATE_VERSION);
+    const chip = state.string("chip");
+    if (chip !== this.#variant.key)
+      throw new StateError(`${state.path}.chip`, `${chip}, expected ${this.#variant.key}`);
+    const image = state.bytes("registers", BLOCK_SIZE);
+    this.#checkImage(image, `${state.path}.registers`);
+    const applyInterrupts = this.#core.interrupts.check(state.object("interrupts"));
+    const applyTimer = this.#timer.check(state.object("timer"));
+    const applyPhy = this.#phy.check(state.object("phy"));
+    const applyEeprom = this.#eeprom.check(state.object("eeprom"));
+    const applySlots = this.#slots.check(state.object("slots"));
+    const applyTransmitter = this.#transmitter.check(state.object("transmitter"));
+    const applyBuffer = this.#buffer.check(state.object("buffer"));
+    const applyReceiver = this.#receiver.check(state.object("receiver"));
+    const applyTally = this.#core.tally.check(state.object("tally"));
+    const counters = state.integers("counters", 0, Number.MAX_SAFE_INTEGER, this.#core.counters.length);
+    // Everything has been checked: nothing below can fail.
+    const regs = this.#regs;
+    regs.restore(image);
+    applyPhy();
+    applyEeprom();
+    applyInterrupts();
+    applyTimer(regs.get(R.TimerInt.at, 4));
+    this.#cr = regs.get(R.CR.at, 1) & ~CR_BUFE;
+    this.#lock(this.#isLocked);
+    this.#transmitter.normal.rebase(regs.get(R.TNPDS_L.at, 4), regs.get(R.TNPDS_H.at, 4));
+    this.#transmitter.high.rebase(regs.get(R.THPDS_L.at, 4), regs.get(R.THPDS_H.at, 4));
+    this.#receiver.ring.rebase(regs.get(R.RDSAR_L.at, 4), regs.get(R.RDSAR_H.at, 4));
+    applySlots();
+    this.#cplus = this.#variant.chip.cplus && (regs.get(R.CPlusCR.at, 2) & (CPTX | CPRX)) !== 0;
+    this.#derive();
+    applyTransmitter();
+    applyBuffer();
+    applyReceiver();
+    applyTally();
+    this.#core.counters.set(counters);
+    this.#showLink();
+    this.#showSlots();
+    this.#showBuffer();
+  }
+
+  /** Bits that neither a guest nor the chip can change must be what they are after reset. */
+  #checkImage(image: Uint8Array, path: string): void {
+    const { rw, w1c, resetImage } = this.#variant.registers;
+    for (let at = 0; at < BLOCK_SIZE; at++)
+      if (((image[at]! ^ resetImage[at]!) & ~(rw[at]! | w1c[at]! | OWN_BITS[at]!)) !== 0)
+        throw new StateError(`${path}[${at}]`, `${image[at]} sets bits that cannot be set`);
+    if ((image[R.CR.at]! & CR_RST) !== 0) throw new StateError(path, "CR.RST is set");
+  }
+}
+
+/** The part of an access that falls into the 16-bit register at `at`: which of its bits, and what is written there. */
+const lanesOf = (at: number, offset: number, width: AccessWidth, value: number): { mask: number; lanes: number } => {
+  let mask = 0;
+  let lanes = 0;
+  for (let i = 0; i < 2; i++) {
+    const byte = at + i - offset;
+    if (byte < 0 || byte >= width) continue;
+    mask |= 0xff << (8 * i);
+    lanes |= ((value >>> (8 * byte)) & 0xff) << (8 * i);
+  }
+  return { mask, lanes };
+};
