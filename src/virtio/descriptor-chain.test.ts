@@ -1,7 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { Door, WindowedMemory } from "../bytes/index.js";
-import { RingArea, SegmentList } from "./descriptor-chain.js";
+import { DescriptorChain, RingArea, SegmentList } from "./descriptor-chain.js";
 
 const RAM = 0x1000;
 
@@ -121,6 +121,52 @@ test("a range in one piece is found with its place; one over a border, or beyond
   assert.not(list.inOnePiece(2, 1), "nor is it behind what is there now");
   list.truncate(0, 0);
   assert.not(list.inOnePiece(0, 1));
+});
+
+test("what lies beyond the end is left out, also where something stood there before", () => {
+  const { door, windows } = open();
+  const list = listOf(door, [0, 4], [0x40, 4]);
+  list.truncate(1, 4);
+  const target = new Uint8Array(8).fill(0xee);
+  list.copyOut(door, 2, 6, target, 0);
+  assert.equal([...target], [...bytesAt(windows, 2, 2), 0xee, 0xee, 0xee, 0xee, 0xee, 0xee]);
+  const before = bytesAt(windows, 0x40, 4);
+  list.copyIn(door, 2, 6, new Uint8Array(6).fill(0x77), 0);
+  assert.equal([...bytesAt(windows, 2, 2), ...bytesAt(windows, 0x40, 4)], [0x77, 0x77, ...before]);
+  assert.is(list.byteAt(door, 4, new Uint8Array(1)), 0);
+});
+
+test("many chains behind each other: each with its head, and where its writable bytes end", () => {
+  const { door, windows } = open();
+  const view = new DataView(windows[0]!.bytes.buffer);
+  const table = new RingArea();
+  const chain = new DescriptorChain();
+  for (let i = 0; i < 40; i++) {
+    view.setBigUint64(16 * i, BigInt(0x800 + 8 * i), true);
+    view.setUint32(16 * i + 8, 1 + (i % 7), true);
+    view.setUint16(16 * i + 12, 2, true); // WRITE
+  }
+  assert.ok(table.locate(door, 0, 16 * 64, false));
+  let end = 0;
+  const ends: number[] = [];
+  for (let i = 0; i < 40; i++) {
+    assert.ok(chain.load(door, table, 64, i, false));
+    end += 1 + (i % 7);
+    ends.push(end);
+  }
+  assert.equal([chain.chains, chain.descriptors, chain.writable.total], [40, 40, end]);
+  assert.equal([...chain.heads.subarray(0, 40)], [...ends.keys()]);
+  assert.equal([...chain.ends.subarray(0, 40)], ends);
+  // A chain that is refused leaves no trace among them.
+  view.setUint16(16 * 40 + 12, 3, true);
+  view.setUint16(16 * 40 + 14, 64, true);
+  view.setUint32(16 * 40 + 8, 5, true);
+  view.setBigUint64(16 * 40, 0x800n, true);
+  assert.not(chain.load(door, table, 64, 40, false));
+  assert.equal([chain.fault, chain.faultValue], ["next-out-of-range", 64]);
+  assert.equal([chain.chains, chain.writable.total, chain.writable.count], [40, end, 40]);
+  chain.clear();
+  assert.equal([chain.chains, chain.descriptors, chain.fault, chain.writable.count], [0, 0, null, 0]);
 });
 
 test("a list grows, and keeps what it has", () => {

@@ -201,7 +201,7 @@ export class SegmentList {
     return 0;
   }
 
-  /** Gathers `length` bytes from `skip` on into `target`. The range must lie within `total`. */
+  /** Gathers `length` bytes from `skip` on into `target`; what lies beyond `total` is left out. */
   copyOut(dma: DmaDoor, skip: number, length: number, target: Uint8Array, targetStart: number): void {
     let from = skip;
     let left = length;
@@ -222,7 +222,7 @@ export class SegmentList {
     }
   }
 
-  /** Scatters `length` bytes of `source` from `skip` on, and reports them. The range must lie within `total`. */
+  /** Scatters `length` bytes of `source` from `skip` on, and reports them; what would lie beyond `total` is left out. */
   copyIn(dma: DmaDoor, skip: number, length: number, source: Uint8Array, sourceStart: number): void {
     let to = skip;
     let left = length;
@@ -254,7 +254,7 @@ export class SegmentList {
       larger.set(this[name]);
       this[name] = larger;
     }
-    for (let i = this.bytes.length; i < size; i++) this.bytes.push(NO_BYTES);
+    this.bytes = this.bytes.concat(new Array<Uint8Array>(size / 2).fill(NO_BYTES));
   }
 }
 

@@ -4,7 +4,7 @@ import * as assert from "uvu/assert";
 import { ConfigError } from "../bytes/index.js";
 import type { VirtioPciOptions } from "./pci-transport.js";
 import { VirtioPciFunction } from "./pci-transport.js";
-import { RawDriver, RawPackedRing, RawRing, TestHost, ToyDevice } from "./testing.js";
+import { locatesOf, RawDriver, RawPackedRing, RawRing, TestHost, ToyDevice } from "./testing.js";
 
 const INDIRECT = 0x1000_0000; // bit 28
 const EVENT_IDX = 0x2000_0000; // bit 29
@@ -763,6 +763,38 @@ test("bytes written are reported to the host: used descriptors and the event are
   q.offer(2, [BUFFERS, 1, 0]);
   driver.notify(0);
   for (const at of [q.desc + 48 + 8, q.desc + 63, q.desc + 8, q.desc + 15, q.used, q.used + 3]) assert.ok(covered(at));
+});
+
+test("the ring is located once, as long as memory stays where it is", () => {
+  const { toy, driver, q } = rig();
+  const located = locatesOf(toy.bus!.seams.dma);
+  for (let i = 0; i < 3; i++) {
+    q.offer(i, [BUFFERS, 1, WRITE]);
+    driver.notify(0);
+  }
+  assert.equal(
+    located.filter((at) => at !== BUFFERS),
+    [],
+  );
+  assert.is(located.length, 3, "the buffer of each chain");
+});
+
+test("VIO-223 an event that lies a whole cycle of both laps back was passed, one that comes next was not", () => {
+  for (const [chains, passed] of [
+    [3, false],
+    [4, true],
+    [5, true],
+  ] as const) {
+    const { q, queue, take } = byHand({ size: 2, features: EVENT_IDX });
+    for (let i = 0; i < chains; i++) {
+      q.offer(0, [BUFFERS, 1, WRITE]);
+      queue.push(take(), 1);
+      queue.publish();
+    }
+    // Where the next one will be used: place chains mod 4, of which 2 and 3 are those of the second lap.
+    q.driverEvent(chains % 2, chains % 4 < 2 ? 1 : 0, 2);
+    assert.is(queue.wantsInterrupt(), passed, `${chains} of 4 places`);
+  }
 });
 
 test("VIO-206 random packed rings never throw, hang or touch anything outside guest memory", () => {

@@ -600,6 +600,21 @@ test("VIO-086 halves of addresses can be written in any order and read back", ()
   for (const [at, value] of writes) assert.is(driver.read(at, 4), value);
 });
 
+test("VIO-087 a narrow write changes its bytes of a register and no others", () => {
+  const { driver } = rig();
+  driver.write(0x20, 4, 0x4433_2211);
+  driver.write(0x20, 1, 0xaa);
+  assert.is(driver.read(0x20, 4), 0x4433_22aa);
+  driver.write(0x20, 2, 0xccbb);
+  assert.is(driver.read(0x20, 4), 0x4433_ccbb);
+  driver.write(0x23, 1, 0xff);
+  driver.write(0x21, 1, 0xdd);
+  assert.is(driver.read(0x20, 4), 0xff33_ddbb);
+  driver.write(0x22, 2, 0x0102);
+  assert.is(driver.read(0x20, 4), 0x0102_ddbb);
+  assert.is(driver.read(0x24, 4), 0);
+});
+
 test("VIO-087 VIO-088 reads of other widths give the bytes that lie there", () => {
   const { driver } = rig();
   driver.write(0x16, 2, 1);
@@ -1281,6 +1296,34 @@ test("VIO-152 any read that covers 0x13 clears the ISR", () => {
   }
 });
 
+test("VIO-153 the upper byte of the doorbell is none", () => {
+  const { driver, toy, q } = legacy();
+  driver.legacyWrite(0x12, 1, 3);
+  driver.legacyQueue(0, q);
+  driver.legacyWrite(0x12, 1, 7);
+  q.offer(0);
+  driver.legacyWrite(0x11, 1, 0);
+  assert.is(toy.seen.length, 0);
+  driver.legacyWrite(0x10, 1, 0);
+  assert.is(toy.seen.length, 1);
+});
+
+test("a driver that writes no features at all has none: no tables, no event indices, no empty ring told", () => {
+  const { host, driver, toy, q } = legacy();
+  driver.legacyWrite(0x12, 1, 3);
+  driver.legacyQueue(0, q);
+  driver.legacyWrite(0x12, 1, 7);
+  q.availFlags = 1;
+  q.usedEvent = 0;
+  q.offer(0);
+  driver.legacyWrite(0x10, 2, 0);
+  assert.equal([toy.seen.length, host.intx, q.availEvent], [1, false, 0]);
+  q.describe(0, BUFFERS, 16, 4);
+  q.offer(0);
+  driver.legacyWrite(0x10, 2, 0);
+  assert.equal(host.reports, ["indirect-not-negotiated"]);
+});
+
 test("VIO-153 the doorbell takes 16 bits, and ignores what names no queue", () => {
   const { host, driver, toy, q } = legacy();
   driver.legacyWrite(0x12, 1, 3);
@@ -1484,6 +1527,7 @@ test("a crafted snapshot is refused and changes nothing", () => {
 test("an unplugged function lets go of memory and can be plugged in again", () => {
   const { host, slot, toy, driver, q } = running();
   slot.disconnect();
+  assert.is(toy.bus, null, "its device type knows");
   q.offer(0);
   driver.notify(0);
   assert.is(toy.seen.length, 0);

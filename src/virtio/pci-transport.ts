@@ -343,7 +343,7 @@ class ModernBar implements BarHandler {
   }
 }
 
-/** The header of the legacy interface. VIRTIO 1.3 §4.1.4.10 */
+/** The header of the legacy interface, but for its doorbell. VIRTIO 1.3 §4.1.4.10 */
 class LegacyHeader extends RegisterWindow {
   readonly #core: VirtioCore;
   readonly #vectors: number;
@@ -397,9 +397,6 @@ class LegacyHeader extends RegisterWindow {
         return;
       case L.queue_select.at:
         core.queueSelect = value;
-        return;
-      case L.queue_notify.at:
-        core.notify(value);
         return;
       case L.device_status.at:
         core.writeStatus(value);

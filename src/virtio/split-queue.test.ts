@@ -3,7 +3,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { virtqNeedEvent } from "../spec/virtio.js";
 import { VirtioPciFunction } from "./pci-transport.js";
-import { RawDriver, RawRing, TestHost, ToyDevice } from "./testing.js";
+import { locatesOf, RawDriver, RawRing, TestHost, ToyDevice } from "./testing.js";
 
 const INDIRECT = 0x1000_0000; // bit 28
 const EVENT_IDX = 0x2000_0000; // bit 29
@@ -24,14 +24,15 @@ interface RigOptions {
 const rig = ({ features = 0, size = 16, windows, ring, start = true }: RigOptions = {}) => {
   const host = new TestHost(windows);
   const toy = new ToyDevice([size, size, 4]);
-  const driver = new RawDriver(new VirtioPciFunction(toy, { personality: "modern" }), host);
+  const slot = new VirtioPciFunction(toy, { personality: "modern" });
+  const driver = new RawDriver(slot, host);
   assert.is(driver.negotiate(features, 1), 0x0b);
   const used = 0x1_0000 + Math.ceil((18 * size + 6) / 4) * 4;
   const q = ring?.(host, size) ?? new RawRing(host, size, 0x1_0000, 0x1_0000 + 16 * size, used);
   driver.queue(0, q);
   if (start) driver.driverOk();
   const broken = () => (driver.read(0x14, 1) & 0x40) !== 0;
-  return { host, toy, driver, q, broken };
+  return { host, toy, slot, driver, q, broken };
 };
 
 /** A ring that must be refused: NEEDS_RESET, the reason, no used entry, and bytes beside RAM as they were. */
@@ -689,6 +690,32 @@ test("without EVENT_IDX a ring may end where its event words would be", () => {
   fits.driver.notify(0);
   assert.is(fits.q.usedIdx, 1);
   assert.equal(rig({ ring: near, features: EVENT_IDX }).host.reports, ["ring-outside-memory"]);
+});
+
+test("the ring is located once, as long as memory stays where it is", () => {
+  const { toy, driver, q } = rig();
+  const located = locatesOf(toy.bus!.seams.dma);
+  q.describe(0, BUFFERS, 1, WRITE);
+  for (let i = 0; i < 3; i++) {
+    q.offer(0);
+    driver.notify(0);
+  }
+  assert.equal(
+    located.filter((at) => at !== BUFFERS),
+    [],
+  );
+  assert.is(located.length, 3, "the buffer of each chain");
+});
+
+test("an entry is not opened into a queue that is disabled, broken, or behind a shut door", () => {
+  const { toy, slot } = rig();
+  const { bus } = toy;
+  assert.ok(bus?.queue(0).begin());
+  assert.not(bus?.queue(1).begin(), "never enabled");
+  slot.configWrite(0x04, 2, 0x0003);
+  assert.not(bus?.queue(0).begin(), "no Bus Master");
+  const bad = rig({ ring: (host, size) => new RawRing(host, size, 0x1_0008) });
+  assert.not(bad.toy.bus?.queue(0).begin(), "misaligned");
 });
 
 test("VIO-206 random rings never throw, hang or touch anything outside guest memory", () => {

@@ -3,6 +3,7 @@ import { StateReader, WindowedMemory } from "../bytes/index.js";
 import type {
   Clock,
   Diagnostic,
+  DmaDoor,
   HostInterrupts,
   HostSeams,
   QueueRunner,
@@ -264,6 +265,21 @@ export class RawPackedRing {
     return [word & 0x7fff, word >>> 15, this.host.get(this.used + 2, 2)];
   }
 }
+
+/** What is located through a door from now on, by address. */
+export const locatesOf = (dma: DmaDoor): number[] => {
+  const located: number[] = [];
+  for (const name of ["locate", "locateWritable"] as const) {
+    const find = dma[name].bind(dma);
+    Object.assign(dma, {
+      [name]: (address: number, length: number) => {
+        located.push(address);
+        return find(address, length);
+      },
+    });
+  }
+  return located;
+};
 
 /** Raw accesses to a slot's legacy header, common configuration and configuration space. */
 export class RawDriver {
