@@ -38,6 +38,7 @@ for (const args of [
   ["lab", "--frob"],
   ["lab", "--matrix", "foo"],
   ["lab", "--matrix", "virtio", "--nic", "re"],
+  ["lab", "--nic", "8139x"],
   ["lspci", "--card", "foo"],
   ["frob"],
 ])
@@ -47,6 +48,23 @@ for (const args of [
     assert.is(stdout, "");
     assert.match(stderr, /^barwire: [^\n]+\n$/);
   });
+
+test("every Realtek chip goes by its part number, and the list of cards names them all", () => {
+  const { stderr } = barwire("lspci", "--card", "foo");
+  const chips = "8169 8169s 8110s 8169sb 8169sc 8169sce 8139 8139a 8139a-g 8139b 8130 8139c 8100 8139d 8101 8139c+";
+  assert.is(stderr, `barwire: no card "foo"; there are re, vtnet, ${chips.split(" ").join(", ")}, vtblk\n`);
+  const { status, stdout } = barwire("lspci", "-n", ...chips.split(" ").flatMap((chip) => ["--card", chip]));
+  assert.is(status, 0);
+  const ids = stdout.split("\n").flatMap((line) => /0200: 10ec:(\S+ \(rev \d+\))/.exec(line)?.[1] ?? []);
+  const olds = new Array<string>(9).fill("8139 (rev 10)");
+  const gigabit = [...new Array<string>(4).fill("8169 (rev 10)"), "8167 (rev 10)", "8167 (rev 10)"];
+  assert.equal(ids, [...gigabit, ...olds, "8139 (rev 20)"]);
+  const { stdout: lines } = barwire("probe", "--card", "8169sc", "--card", "8139c", "--card", "8139c+");
+  assert.match(
+    lines,
+    /re0: <RealTek 8169SC\/8110SC.*\n(.*\n)*rl0: <RealTek 8139 10\/100BaseTX>.*\n(.*\n)*re1: <RealTek 8139C\+/,
+  );
+});
 
 test("the lab sends a file, and its digest is the file's", () => {
   const there = mkdtempSync(join(tmpdir(), "barwire-"));

@@ -6,4 +6,4 @@ export { ByteSink, ByteSource } from "./lab/source.js";
 export { segmentSize } from "./lab/tcp.js";
 export { MSS, transfer } from "./lab/transfer.js";
 export type { Station } from "./lab/world.js";
-export { CARDS, type CardOptions, createCard, NICS, type NicName } from "./registry.js";
+export { CARDS, type CardOptions, createCard, NICS, type NicName, SEED_NICS } from "./registry.js";

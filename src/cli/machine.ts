@@ -1,6 +1,6 @@
 import { Machine } from "../machine/index.js";
 import { type ProbedMachine, probeMachine, SEED } from "./lab/world.js";
-import { createCard, NICS } from "./registry.js";
+import { createCard, NIC_NAMES_HELP, SEED_NICS } from "./registry.js";
 
 /** bytes; room for the rings and buffers of a few cards */
 const RAM = 32 * 2 ** 20;
@@ -8,12 +8,13 @@ const RAM = 32 * 2 ** 20;
 const FIRST_SLOT = 3;
 
 /** What both `lspci` and `probe` say about their machine. */
-export const CARD_HELP = `  --card NAME    a card in the next slot, more than once for more; default: the lab's ${Object.keys(NICS).join(" and ")}`;
+export const CARD_HELP = `  --card NAME    a card in the next slot, more than once for more; default: the lab's ${SEED_NICS.join(" and ")};
+                 vtblk, ${NIC_NAMES_HELP.replace("chip: ", "chip:\n                 ")}`;
 
 /** A machine with these cards in slots 3, 4 …, its resources assigned and its drivers attached. @throws UsageError */
 export const machineWith = (cards: readonly string[] | undefined): ProbedMachine => {
   const machine = new Machine({ ram: RAM, strictness: "strict" });
-  const names = cards ?? Object.keys(NICS);
+  const names = cards ?? SEED_NICS;
   names.forEach((name, i) => {
     const mac = cards === undefined ? SEED[name as keyof typeof SEED].mac : `52:54:00:00:00:${(i + 1).toString(16)}`;
     machine.plug(`00:${(FIRST_SLOT + i).toString(16)}.0`, createCard(name, { mac }));

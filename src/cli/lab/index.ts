@@ -5,27 +5,32 @@ import { connect } from "../../net/index.js";
 import { parse, parseSize, parseUint32, UsageError } from "../args.js";
 import { diskLab } from "../disk.js";
 import { pciListings } from "../lspci.js";
-import { NICS, type NicName, nicName } from "../registry.js";
+import { NIC_NAMES_HELP, type NicName, nicName, SEED_NICS } from "../registry.js";
 import { matrixLab } from "./matrix.js";
+import { reMatrixLab } from "./matrix-re.js";
 import { PcapFile } from "./pcap-file.js";
 import { Progress } from "./progress.js";
 import { ifconfigText, table } from "./report.js";
 import { type Job, type Row, runTransfer } from "./run.js";
 import { TransferError } from "./transfer.js";
-import { type LabCard, World } from "./world.js";
+import { type Connect, type LabCard, World } from "./world.js";
+
+const MATRICES = { virtio: matrixLab, re: reMatrixLab } as const;
+const isMatrix = (name: string): name is keyof typeof MATRICES => Object.hasOwn(MATRICES, name);
 
 const HELP = `usage: barwire lab [options]
 
 Builds a machine with a Realtek RTL8169SB and a virtio-net card and a peer for each, probes it as a BSD kernel does,
 and sends a stream through each card in each direction, as the scp of 2011 did; SHA-256 of what arrived is compared.
 
-  --nic NAME     only this card: ${Object.keys(NICS).join(", ")}; may be given more than once
+  --nic NAME     only this card; may be given more than once. Chips are alone on their machine:
+                 ${NIC_NAMES_HELP.replace("chip: ", "chip:\n                 ")}
   --size SIZE    bytes a transfer, K, M, G (or KB, MB, GB) are binary; default 200MB
   --file PATH    send this file; with --size, its first SIZE bytes
   --seed N       of the generator that makes the bytes, 0 … 4294967295; default 2011
   --pcap PATH    record all frames, as pcapng
-  --matrix NAME  nothing of the above but --size and --seed: every combination of the features of a card; virtio;
-                 default 16MB
+  --matrix NAME  nothing of the above but --size and --seed: every combination of virtio's features, or of
+                 the re family's chips, offloads and registers: ${Object.keys(MATRICES).join(", ")}; default 16MB
   --disk PATH    nothing of the above: read this file as a virtio disk, block by block, and print its SHA-256
   --json         print data
   --help         print this`;
@@ -45,7 +50,8 @@ interface DiskOptions {
 
 /** `--matrix` and what goes with it. */
 interface MatrixOptions {
-  readonly matrix: Job;
+  readonly matrix: keyof typeof MATRICES;
+  readonly job: Job;
   readonly json: boolean;
 }
 
@@ -95,14 +101,16 @@ const options = (args: string[]): Options | DiskOptions | MatrixOptions | "help"
     return { disk: values.disk, json: values.json === true };
   }
   if (values.matrix !== undefined) {
-    if (values.matrix !== "virtio") throw new UsageError(`no matrix "${values.matrix}"; there is virtio`);
+    const { matrix } = values;
+    if (!isMatrix(matrix))
+      throw new UsageError(`no matrix "${matrix}"; there are ${Object.keys(MATRICES).join(" and ")}`);
     const other = (["nic", "file", "pcap"] as const).find((name) => values[name] !== undefined);
     if (other !== undefined)
       throw new UsageError(`--matrix chooses the cards itself: --${other} means nothing with it`);
     const seed = values.seed === undefined ? DEFAULT_SEED : parseUint32("seed", values.seed);
-    return { matrix: { size: parseSize(values.size ?? MATRIX_SIZE), seed }, json: values.json === true };
+    return { matrix, job: { size: parseSize(values.size ?? MATRIX_SIZE), seed }, json: values.json === true };
   }
-  const nics = values.nic === undefined ? (Object.keys(NICS) as NicName[]) : [...new Set(values.nic.map(nicName))];
+  const nics: readonly NicName[] = values.nic === undefined ? SEED_NICS : [...new Set(values.nic.map(nicName))];
   const seed = values.seed === undefined ? DEFAULT_SEED : parseUint32("seed", values.seed);
   const available = values.file === undefined ? undefined : fileSize(values.file);
   const size =
@@ -143,7 +151,7 @@ const warmUp = (world: World, cards: readonly LabCard[], seed: number): void => 
 const measure = (world: World, cards: readonly LabCard[], job: Job, quiet: boolean): Row[] =>
   cards.flatMap((card) =>
     DIRECTIONS.map((direction) => {
-      const bar = quiet ? null : new Progress(process.stdout, `${card.name}0 ${direction}`, job.size);
+      const bar = quiet ? null : new Progress(process.stdout, `${card.unit} ${direction}`, job.size);
       try {
         const row = runTransfer(world, card, direction, job, (bytes) => bar?.show(bytes));
         bar?.end();
@@ -164,15 +172,17 @@ export const lab = (args: string[]): number => {
     return 0;
   }
   if ("disk" in chosen) return diskLab(chosen.disk, chosen.json);
-  if ("matrix" in chosen) return matrixLab(chosen.matrix, chosen.json);
+  if ("matrix" in chosen) return MATRICES[chosen.matrix](chosen.job, chosen.json);
   const { nics, job, json } = chosen;
   const clock = new VirtualClock();
   const pcap = chosen.pcap === undefined ? null : new PcapFile(chosen.pcap, clock);
   try {
-    const world = new World(clock, (name, card, peer) => {
+    const lay: Connect = (name, card, peer) => {
       if (pcap !== null && nics.includes(name)) pcap.connect(name, card, peer);
       else connect(card.net, peer.net);
-    });
+    };
+    const seeds: readonly NicName[] = SEED_NICS;
+    const world = new World(clock, lay, nics.every((name) => seeds.includes(name)) ? SEED_NICS : nics);
     if (!json) introduce(world);
     const cards = world.cards.filter(({ name }) => nics.includes(name));
     const warm = pcap === null && job.size > WARM_UP; // a recording holds what was asked for, and nothing else

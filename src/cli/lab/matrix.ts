@@ -10,15 +10,15 @@ import {
   VIRTIO_F_VERSION_1,
 } from "../../spec/virtio.js";
 import { VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_MRG_RXBUF } from "../../spec/virtio-net.js";
+import { bothWays } from "./both-ways.js";
 import { columns } from "./report.js";
-import { type Direction, type Job, type Row, runTransfer } from "./run.js";
+import type { Job } from "./run.js";
 import { TransferError } from "./transfer.js";
 import { probeMachine, SEED, type Station, station } from "./world.js";
 
 /** bytes */
 const RAM = 32 * 2 ** 20;
 const MEGABYTE = 2 ** 20;
-const DIRECTIONS = ["out", "in"] as const satisfies readonly Direction[];
 
 /** What a driver is to accept of its card. */
 export interface Combination {
@@ -116,26 +116,20 @@ const measure = (c: Combination, peerOffloads: boolean, job: Job): MatrixRow => 
   const own = build(c, clock, nic, SEED.vtnet.ip, report);
   const peer = build({ ...c, offloads: peerOffloads }, clock, far, [a, b, d, 1], report);
   for (const { bus } of [own, peer]) bus.poll();
-  const card = { name: "vtnet", nic, station: own, peer } as const;
-  const world = { advance: (ns: number): void => clock.advance(ns) };
-  const before = nic.counters();
-  const rows = DIRECTIONS.map(
-    (direction): Row => runTransfer(world, card, direction, { ...job, offload: true }, () => {}),
-  );
-  const after = nic.counters();
-  const total = (of: (row: Row) => number): number => rows.reduce((sum, row) => sum + of(row), 0);
-  const perMb = (n: number): number => (n * MEGABYTE) / total(({ bytes }) => bytes);
+  const card = { unit: "vtnet0", nic, station: own, peer };
+  const moved = bothWays(card, (ns) => clock.advance(ns), { ...job, offload: true });
+  const perMb = (n: number): number => (n * MEGABYTE) / moved.bytes;
   return {
     ...c,
     peerOffloads,
     notApplicable: null,
-    equal: rows.every(({ equal }) => equal) && diagnostics.length === 0,
-    exits: perMb(total((row) => row.registerAccessesPerFrame * row.frames)),
-    interrupts: perMb(after.interrupts - before.interrupts),
-    frames: perMb(total(({ frames }) => frames)),
-    descriptors: perMb(after.descriptorsRead - before.descriptorsRead),
-    copied: perMb(after.bytesCopied - before.bytesCopied),
-    mbPerSecond: total(({ bytes }) => bytes) / MEGABYTE / total(({ seconds }) => seconds),
+    equal: moved.equal && diagnostics.length === 0,
+    exits: perMb(moved.exits),
+    interrupts: perMb(moved.interrupts),
+    frames: perMb(moved.frames),
+    descriptors: perMb(moved.descriptors),
+    copied: perMb(moved.copied),
+    mbPerSecond: moved.bytes / MEGABYTE / moved.seconds,
   };
 };
 

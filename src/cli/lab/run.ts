@@ -40,7 +40,7 @@ interface Sample {
   readonly accesses: number;
 }
 
-const sample = ({ nic }: LabCard): Sample => {
+const sample = ({ nic }: Pick<LabCard, "nic">): Sample => {
   const { configReads, configWrites, barReads, barWrites } = nic.accessCounters();
   return { counters: nic.counters(), accesses: configReads + configWrites + barReads + barWrites };
 };
@@ -48,7 +48,7 @@ const sample = ({ nic }: LabCard): Sample => {
 /** Moves the job's bytes through one card in one direction. @throws TransferError */
 export const runTransfer = (
   world: Pick<World, "advance">,
-  card: LabCard,
+  card: Pick<LabCard, "unit" | "nic" | "station" | "peer">,
   direction: Direction,
   job: Job,
   progress: (bytes: number) => void,
@@ -64,7 +64,7 @@ export const runTransfer = (
     const delta = (key: keyof NicCounters) => after.counters[key] - before.counters[key];
     const frames = delta("txFrames") + delta("rxFrames");
     return {
-      card: `${card.name}0`,
+      card: card.unit,
       direction,
       bytes: result.bytes,
       sha256Sent: result.sha256Sent,

@@ -3,7 +3,7 @@ import type { Diagnostic, GuestBus, Nic } from "../../contract/index.js";
 import { type DriverOptions, type Ifnet, Newbus, registerDrivers } from "../../guest/index.js";
 import { Machine, VirtualClock } from "../../machine/index.js";
 import { connect } from "../../net/index.js";
-import { NICS, type NicName } from "../registry.js";
+import { NICS, type NicName, SEED_NICS } from "../registry.js";
 import type { Address } from "./tcp.js";
 
 /** bytes */
@@ -23,16 +23,33 @@ export interface Station {
 /** A card of the machine under test with the peer at the far end of its cable. */
 export interface LabCard {
   readonly name: NicName;
+  /** its interface, `re0` */
+  readonly unit: string;
   readonly nic: Nic;
   readonly station: Station;
   readonly peer: Station;
 }
 
+/** Where a card is, on the bus and on the net. */
+export interface Place {
+  readonly mac: string;
+  readonly ip: readonly number[];
+  readonly at: string;
+}
+
 /** The seed's addresses; the peer's are ours. */
-export const SEED: { readonly [name in NicName]: { mac: string; ip: readonly number[]; at: string } } = {
+export const SEED: { readonly [name in (typeof SEED_NICS)[number]]: Place } = {
   re: { mac: "52:54:00:03:99:00", ip: [192, 168, 122, 2], at: "00:03.0" },
   vtnet: { mac: "52:54:00:33:3b:d3", ip: [192, 168, 123, 2], at: "00:04.0" },
 };
+
+/** Places of cards that the seed had not, in slots one behind the other. */
+const placeOf = (_: NicName, i: number): Place => ({
+  mac: `52:54:00:00:01:${slot(i)}`,
+  ip: [192, 168, 122 + i, 2],
+  at: `00:${slot(3 + i)}.0`,
+});
+const slot = (number: number): string => number.toString(16).padStart(2, "0");
 
 /** Lays the cable between a card and its peer. */
 export type Connect = (name: NicName, card: Nic, peer: Nic) => void;
@@ -57,7 +74,7 @@ export const probeMachine = (machine: Machine, options: DriverOptions = {}): Pro
   return { machine, bus: newbus.machine, newbus, lines }; // polled there, scheduled handlers have their turn, too
 };
 
-/** Two machines on one clock: the one under test with both cards, and the peer with a virtio-net for each of them. */
+/** Two machines on one clock: the one under test with its cards, and the peer with a virtio-net for each of them. */
 export class World {
   readonly clock: VirtualClock;
   readonly guest: ProbedMachine;
@@ -66,26 +83,35 @@ export class World {
   /** what guests did wrong; a healthy driver leaves it empty */
   readonly diagnostics: Diagnostic[] = [];
 
-  constructor(clock = new VirtualClock(), lay: Connect = (_, card, peer) => connect(card.net, peer.net)) {
+  constructor(
+    clock = new VirtualClock(),
+    lay: Connect = (_, card, peer) => connect(card.net, peer.net),
+    names: readonly NicName[] = SEED_NICS,
+  ) {
     this.clock = clock;
-    const names = Object.keys(NICS) as NicName[];
     const machine = this.#machine();
     const peerMachine = this.#machine();
-    const nics = names.map((name) => NICS[name].create({ mac: SEED[name].mac }));
-    const peers = names.map((_, i) => NICS.vtnet.create({ mac: `52:54:00:00:00:0${i + 1}` }));
+    const places = names === SEED_NICS ? SEED_NICS.map((name) => SEED[name]) : names.map(placeOf);
+    const nics = names.map((name, i) => NICS[name].create({ mac: places[i]!.mac }));
+    const peers = names.map((_, i) => NICS.vtnet.create({ mac: `52:54:00:00:00:${slot(i + 1)}` }));
     names.forEach((name, i) => {
-      machine.plug(SEED[name].at, nics[i]!);
-      peerMachine.plug(`00:0${3 + i}.0`, peers[i]!);
+      machine.plug(places[i]!.at, nics[i]!);
+      peerMachine.plug(`00:${slot(3 + i)}.0`, peers[i]!);
       lay(name, nics[i]!, peers[i]!);
     });
     this.guest = probeMachine(machine);
     this.peer = probeMachine(peerMachine);
+    const drivers = names.map((name) => NICS[name].driver);
     this.cards = names.map((name, i) => {
-      const [a, b, c] = SEED[name].ip;
+      const { ip } = places[i]!;
+      const [a, b, c] = ip;
+      // Units are counted by driver, in the order of the slots.
+      const unit = `${drivers[i]!}${drivers.slice(0, i).filter((driver) => driver === drivers[i]).length}`;
       return {
         name,
+        unit,
         nic: nics[i]!,
-        station: station(this.guest, `${name}0`, SEED[name].ip),
+        station: station(this.guest, unit, ip),
         peer: station(this.peer, `vtnet${i}`, [a!, b!, c!, 1]),
       };
     });
