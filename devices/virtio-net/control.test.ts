@@ -4,16 +4,24 @@ import * as assert from "uvu/assert";
 import {
   BUFFERS,
   CTRL,
+  F_CTRL_GUEST_OFFLOADS,
   F_CTRL_MAC_ADDR,
   F_CTRL_RX,
   F_CTRL_RX_EXTRA,
   F_CTRL_VLAN,
   F_CTRL_VQ,
   F_EVENT_IDX,
+  F_GUEST_ANNOUNCE,
   F_INDIRECT,
+  F_MQ,
+  flowFrame,
   frame,
   Guest,
   type GuestOptions,
+  H_HASH_REPORT,
+  H_NOTF_COAL,
+  H_RSS,
+  H_VQ_NOTF_COAL,
   WRITE,
 } from "./testing.js";
 
@@ -177,7 +185,7 @@ test("VIO-276 VIO-312 the VLAN filter: off it passes all, on only what was added
   const g = start({ features: FEATURES + F_CTRL_VLAN });
   g.command(0, 0, [0]);
   const le16 = (id: number) => [id & 0xff, id >> 8];
-  assert.equal(accepted(g, [OWN], 5), []);
+  for (const id of [0, 5, 32, 4064, 4095]) assert.equal(accepted(g, [OWN], id), [], `VLAN ${id}`);
   assert.equal(accepted(g, [OWN]), [OWN]);
   for (const id of [0, 5, 0x123, 4095]) {
     assert.is(g.command(2, 0, le16(id)), OK);
@@ -185,6 +193,17 @@ test("VIO-276 VIO-312 the VLAN filter: off it passes all, on only what was added
     assert.equal(accepted(g, [OWN], id ^ 1), []);
     assert.is(g.command(2, 1, le16(id)), OK);
     assert.equal(accepted(g, [OWN], id), []);
+  }
+  const sixteen = frame(16, OWN);
+  sixteen.set([0x81, 0, 0, 5], 12);
+  assert.is(g.receive(sixteen), "dropped", "a tag is all that it has");
+  for (const [at, value] of [
+    [12, 0x80],
+    [13, 0x01],
+  ] as const) {
+    const other = Uint8Array.from(sixteen);
+    other[at] = value;
+    assert.is(g.receive(other), "taken", "no tag");
   }
   for (const id of [4096, 0xffff]) for (const command of [0, 1]) assert.is(g.command(2, command, le16(id)), ERR);
   for (const data of [[], [5], [5, 0, 0]]) assert.is(g.command(2, 0, data), ERR);
@@ -241,6 +260,32 @@ test("VIO-305 every class whose feature is offered answers", () => {
   assert.is(g.command(1, 0, tables([], [])), OK);
   assert.is(g.command(1, 1, bytesOf(OWN)), OK);
   assert.is(g.command(2, 0, [1, 0]), OK);
+});
+
+test("VIO-301 a turn ends when its budget is used up, and what is left has another", () => {
+  const g = start();
+  const at = BUFFERS + 0x10_0000;
+  for (const [head, promiscuous] of [
+    [0, 1],
+    [3, 0],
+  ] as const) {
+    g.host.put(at + 16 * head, [0, 0, promiscuous]);
+    g.chain(CTRL, head, [at + 16 * head, 2, 0], [at + 16 * head + 2, 1, 0], [at + 16 * head + 8, 1, WRITE]);
+  }
+  for (const budget of [1, 3]) {
+    g.host.work.budget = budget;
+    g.host.work.turns.length = 0;
+    g.notify(CTRL);
+    if (budget === 1) assert.equal(g.host.work.turns, [3, 3, 0]);
+  }
+  assert.equal(g.host.work.turns, [0]);
+  assert.equal(accepted(g, [OWN, OTHER]), [OWN]);
+  const two = start();
+  two.host.work.budget = 3;
+  two.host.work.turns.length = 0;
+  for (const head of [0, 3]) two.chain(CTRL, head, [at, 2, 0], [at + 2, 1, 0], [at + 8, 1, WRITE]);
+  two.notify(CTRL);
+  assert.equal(two.host.work.turns, [3, 3, 0]);
 });
 
 test("VIO-306 VIO-307 any framing parses alike, and a mode of another length than 1 is an error", () => {
@@ -319,6 +364,52 @@ test("VIO-206 random commands are always answered with 0 or 1, and the filter st
       },
     ),
     { numRuns: 60 },
+  );
+});
+
+test("VIO-206 any bytes in any framing on the control queue of a card with everything on: never throws, touches its own", () => {
+  const FEATURES_ALL = FEATURES + F_CTRL_VLAN + F_CTRL_GUEST_OFFLOADS + F_GUEST_ANNOUNCE + F_MQ + F_INDIRECT;
+  const HIGH_ALL = H_RSS + H_HASH_REPORT + H_NOTF_COAL + H_VQ_NOTF_COAL;
+  const card = { queuePairs: 3, rss: true, hash: true, notfCoal: true };
+  const byte = fc.oneof(fc.nat(255), fc.constantFrom(0, 0, 1, 3));
+  const random = fc.array(byte, { maxLength: 80 });
+  // Nearly right ones: lengths that fit, small numbers.
+  const small = (length: number) => fc.array(fc.nat(3), { minLength: length, maxLength: length });
+  const rss = fc.tuple(small(2), small(2), fc.nat(3), small(40)).map(([types, table, maxTx, key]) =>
+    [...types, 0, 0, 1, 0, table[0]!, 0, table[1]!, 0, 0, 0, maxTx, 0, 40, ...key]); // biome-ignore format: one command
+  const data = fc.oneof(random, rss, ...[0, 1, 2, 4, 8, 12].map(small));
+  const command = fc.tuple(fc.nat(8), fc.nat(4), data).map(([kind, number, rest]) => [kind, number, ...rest]);
+  const piece = fc.tuple(fc.nat(20), fc.constantFrom(0, 0, WRITE), fc.constantFrom(0, 0, 0, 0, 0, 0xfff0_0000));
+  const framing = fc.array(piece, { minLength: 1, maxLength: 5 });
+  fc.assert(
+    fc.property(fc.array(fc.tuple(command, framing, fc.boolean()), { minLength: 1, maxLength: 10 }), (commands) => {
+      const g = new Guest({ features: FEATURES_ALL, high: HIGH_ALL, card, pairs: 3, size: 16 });
+      const own = BUFFERS + 0x10_0000;
+      for (const [bytes, pieces, whole] of commands) {
+        if (whole) assert.ok([OK, ERR, -1].includes(g.command(bytes[0]!, bytes[1]!, bytes.slice(2))));
+        else {
+          g.host.put(own, bytes);
+          const sound = pieces.filter(
+            ([, flags], i) => flags !== 0 || pieces.slice(0, i).every(([, before]) => before === 0),
+          );
+          g.chain(g.ctrl, 0, ...sound.map(([length, flags, far], i) => [own + 0x20 * i + far, length, flags] as const));
+          g.notify(g.ctrl);
+        }
+        for (const queue of [0, 2, 4]) g.post(0, BUFFERS + 0x1000 * queue, 2048, queue);
+        for (const port of [1, 2, 3]) g.receive(flowFrame({ port, ...(port === 3 ? { version: 6 } : {}) }));
+        g.chain(3, 0, [BUFFERS + 0x8_0000, 200, 0]);
+        g.notify(3);
+        g.host.clock.advance(2 ** 31);
+        if ((g.status & 0x40) !== 0) g.setUp();
+        g.driverOk();
+      }
+      assert.ok(g.host.guardsIntact());
+      assert.equal([...g.host.bytesAt(BUFFERS + 0x20_0000, 64)], new Array(64).fill(0));
+      const saved = structuredClone(g.nic.save());
+      g.nic.load(saved);
+      assert.equal(g.nic.save(), saved);
+    }),
+    { numRuns: 80 },
   );
 });
 

@@ -167,12 +167,10 @@ export class Control {
 
   /** Two tables: le32 count and the addresses, unicast first; the second ends with the data. Nothing changes on an error. */
   #tableSet(dma: DmaDoor, request: SegmentList): number {
-    let at = HEADER;
-    if (request.total - at < 4) return VIRTIO_NET_ERR;
-    const unicast = this.#u32(dma, request, at);
-    const unicastAt = at + 4;
-    at = unicastAt + unicast * ETHER_ADDR_LEN; // below 2³⁵: the product cannot wrap
-    if (request.total - at < 4) return VIRTIO_NET_ERR;
+    // A count that is not all there is caught below: then the tables cannot end with the data.
+    const unicast = this.#u32(dma, request, HEADER);
+    const unicastAt = HEADER + 4;
+    const at = unicastAt + unicast * ETHER_ADDR_LEN; // below 2³⁵: the product cannot wrap
     const multicast = this.#u32(dma, request, at);
     const multicastAt = at + 4;
     if (multicastAt + multicast * ETHER_ADDR_LEN !== request.total) return VIRTIO_NET_ERR;

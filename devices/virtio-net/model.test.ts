@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -22,10 +24,17 @@ import {
   F_GUEST_ECN,
   F_GUEST_TSO4,
   F_HOST_TSO4,
+  F_MQ,
   F_MRG_RXBUF,
   F_STATUS,
+  flowFrame,
   frame,
   Guest,
+  type GuestOptions,
+  H_HASH_REPORT,
+  H_NOTF_COAL,
+  H_RSS,
+  H_VQ_NOTF_COAL,
   offloadOf,
   Peer,
   RX,
@@ -413,6 +422,23 @@ const STEPS: readonly ((g: Guest, n: number) => unknown)[] = [
     g.chain(TX, (2 * n) % 14, [BUFFERS + 0x2_0000, 12, 0], [BUFFERS + 0x2_1000, WHOLE.bytes.length, 0]);
     g.notify(TX);
   },
+  (g, n) => g.command(4, 0, [1 + (n % 3), 0]),
+  (g, n) => g.command(4, 2, [n & 7, n & 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 2, 3, n]),
+  (g, n) => g.command(4, 1, [0xff, 1, 0, 0, 1, 0, n % 3, 0, (n >> 1) % 3, 0, 2, 0, 2, 0, 4, n, 2, 3, 4]),
+  (g, n) => g.command(6, n % 2, [n % 4, 0, 0, 0, n % 9, 0, 0, 0]),
+  (g, n) => g.command(6, 2, [n % 6, 0, 0, 0, n % 3, 0, 0, 0, n % 5, 0, 0, 0]),
+  (g, n) => g.host.clock.advance(1000 * (n % 4)),
+  (g, n) => g.post(n % 16, BUFFERS + 0x1_0000 + 0x800 * (n % 16), 600, 2 * (n % g.pairs)),
+  (g, n) => g.notify(2 * (n % g.pairs)),
+  (g, n) => g.receive(flowFrame({ port: n % 7 }), null, n % 3),
+  (g, n) => {
+    g.host.put(BUFFERS + 0x3_0000, new Uint8Array(20));
+    g.host.put(BUFFERS + 0x3_1000, flowFrame({ port: n % 7, out: true }));
+    const queue = 2 * (n % g.pairs) + 1;
+    g.chain(queue, (2 * n) % 14, [BUFFERS + 0x3_0000, g.high === 0 ? 12 : 20, 0], [BUFFERS + 0x3_1000, 94, 0]);
+    g.notify(queue);
+  },
+  (g, n) => g.nic.net.ready(n % 3),
   (g, n) => g.command(5, 0, [n % 2 === 0 ? 0x82 : 0x02, n % 3 === 0 ? 0x02 : 0, 0, 0, 0, 0, 0, 0]),
   (g) => g.nic.announce(),
   (g) => g.command(3, 0, []),
@@ -423,9 +449,22 @@ test("VIO-380 a run cut anywhere and resumed from a snapshot goes on identically
   const BASE = F_STATUS | F_CTRL_VQ | F_CTRL_RX;
   const RECEIVING = F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_ECN | F_CTRL_GUEST_OFFLOADS | F_GUEST_ANNOUNCE;
   const OFFLOADS = F_MRG_RXBUF | F_EVENT_IDX | RECEIVING | F_CSUM | F_HOST_TSO4;
-  const FEATURES = [BASE, BASE | F_MRG_RXBUF | F_EVENT_IDX, BASE | OFFLOADS, BASE | OFFLOADS];
-  const make = (features: number): Guest => {
-    const g = new Guest({ features, size: 16 });
+  const MANY = BASE | OFFLOADS | F_MQ;
+  const HASHES = H_RSS + H_HASH_REPORT + H_NOTF_COAL + H_VQ_NOTF_COAL;
+  const TIMER = { kind: "timer", delayNs: 3000 } as const;
+  const everything = { queuePairs: 3, rss: true, hash: true, notfCoal: true, txPolicy: TIMER };
+  const KINDS: readonly GuestOptions[] = [
+    { features: BASE },
+    { features: BASE | F_MRG_RXBUF | F_EVENT_IDX },
+    { features: BASE | OFFLOADS },
+    { features: BASE | OFFLOADS },
+    { features: MANY, card: { queuePairs: 3 }, pairs: 3 },
+    { features: BASE, card: { txPolicy: "deferred" } },
+    { features: MANY, high: HASHES, card: everything, pairs: 3 },
+    { features: MANY, high: HASHES, card: everything, pairs: 3 },
+  ];
+  const make = (kind: GuestOptions): Guest => {
+    const g = new Guest({ ...kind, size: 16 });
     let n = 0;
     g.peer.verdict = () => (n++ % 3 === 2 ? "later" : "taken"); // a function of the frames so far, kept by the test
     g.peer.holds = true;
@@ -434,22 +473,24 @@ test("VIO-380 a run cut anywhere and resumed from a snapshot goes on identically
   };
   fc.assert(
     fc.property(
-      fc.constantFrom(...FEATURES),
-      fc.array(fc.nat(STEPS.length - 1), { minLength: 5, maxLength: 50 }),
-      fc.nat(40),
-      (features, steps, cut) => {
+      fc.constantFrom(...KINDS),
+      fc.array(fc.nat(STEPS.length - 1), { minLength: 5, maxLength: 60 }),
+      fc.nat(60),
+      (kind, steps, cut) => {
         const play = (at: number): unknown[] => {
-          let g = make(features);
+          let g = make(kind);
           const log: unknown[] = [];
           for (const [n, step] of steps.entries()) {
             if (n === at) {
               const saved = structuredClone(g.nic.save());
-              const fresh = new Guest({ features: 0, size: 16, start: false });
+              const fresh = new Guest({ ...kind, features: 0, high: 0, size: 16, start: false });
               fresh.status = 0; // nothing negotiated: all that counts must come with the state
-              fresh.features = features;
+              fresh.features = g.features;
+              fresh.high = g.high;
               fresh.peer.holds = true;
               fresh.peer.limits = TAKES_ALL;
               fresh.host.memory.windows[0]!.bytes.set(g.host.memory.windows[0]!.bytes);
+              fresh.host.clock.set(g.host.clock.now());
               fresh.peer.verdict = g.peer.verdict;
               fresh.nic.load(saved);
               assert.equal(fresh.nic.save(), saved);
@@ -459,16 +500,39 @@ test("VIO-380 a run cut anywhere and resumed from a snapshot goes on identically
             const frames = g.peer.frames.length;
             const readies = g.peer.readies.length;
             log.push(STEPS[step]?.(g, n), g.host.intx, g.peer.frames.slice(frames), g.peer.readies.slice(readies));
-            log.push(g.peer.offloads.slice(frames), { ...g.nic.net.accepts() }, g.host.bytesAt(BUFFERS, 12));
-            log.push(...[RX, TX, CTRL].flatMap((q) => [g.usedIdx(q), g.usedFlags(q)]), g.nic.counters());
+            log.push(g.peer.offloads.slice(frames), { ...g.nic.net.accepts() }, g.host.bytesAt(BUFFERS, 20));
+            log.push(g.peer.hints.slice(frames), g.host.clock.due, g.nic.counters());
+            for (let q = 0; q <= g.ctrl; q++) log.push(g.usedIdx(q), g.usedFlags(q));
           }
           return log;
         };
         assert.equal(play(cut % steps.length), play(-1));
       },
     ),
-    { numRuns: 60 },
+    { numRuns: 80 },
   );
+});
+
+test("after disconnect the card holds nothing of the guest's memory", async () => {
+  setFlagsFromString("--expose-gc");
+  const gc = runInNewContext("gc") as () => void;
+  const used = () => {
+    const g = new Guest({ features: F_CTRL_VQ | F_CTRL_RX | F_EVENT_IDX });
+    g.post(0, BUFFERS, 2048);
+    g.receive(frame(60));
+    g.chain(TX, 0, [BUFFERS, 72, 0]);
+    g.notify(TX);
+    assert.is(g.command(0, 0, [0]), 0);
+    assert.is(g.peer.frames.length, 1);
+    g.nic.net.attach(null);
+    g.nic.disconnect();
+    return { nic: g.nic, memory: new WeakRef(g.host.memory.windows[0]!.bytes.buffer) };
+  };
+  const { nic, memory } = used();
+  await new Promise((resolve) => setTimeout(resolve));
+  gc();
+  assert.is(memory.deref(), undefined);
+  assert.is(nic.counters().rxFrames, 1);
 });
 
 test("a crafted snapshot of the card is refused and changes nothing", () => {

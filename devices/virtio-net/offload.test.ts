@@ -14,9 +14,11 @@ import {
   F_GUEST_ECN,
   F_GUEST_TSO4,
   F_GUEST_TSO6,
+  F_GUEST_UFO,
   F_HOST_ECN,
   F_HOST_TSO4,
   F_HOST_TSO6,
+  F_HOST_UFO,
   F_INDIRECT,
   F_MRG_RXBUF,
   frame,
@@ -37,7 +39,15 @@ const ERR = 1;
 const F_HOST = F_CSUM + F_HOST_TSO4 + F_HOST_TSO6 + F_HOST_ECN;
 const F_GUEST = F_GUEST_CSUM + F_GUEST_TSO4 + F_GUEST_TSO6 + F_GUEST_ECN;
 const H_GUEST = H_GUEST_USO4 + H_GUEST_USO6;
-const ALL: EndpointLimits = { csum: true, tso4: true, tso6: true, uso: true, longestFrame: 65553, holds: false };
+const ALL: EndpointLimits = {
+  csum: true,
+  tso4: true,
+  tso6: true,
+  uso: true,
+  ufo: true,
+  longestFrame: 65553,
+  holds: false,
+};
 const NONE: EndpointLimits = { csum: false, tso4: false, tso6: false, uso: false, longestFrame: 1518, holds: false };
 
 /** struct virtio_net_hdr of 12 bytes. */
@@ -151,12 +161,13 @@ const KINDS = [
   [1, F_CSUM + F_HOST_TSO4, 0, "tcp4", false],
   [4, F_CSUM + F_HOST_TSO6, 0, "tcp6", false],
   [5, F_CSUM, H_HOST_USO, "udp", false],
+  [3, F_CSUM + F_HOST_UFO, 0, "udpfrag", false],
   [0x81, F_CSUM + F_HOST_TSO4 + F_HOST_ECN, 0, "tcp4", true],
   [0x84, F_CSUM + F_HOST_TSO6 + F_HOST_TSO4 + F_HOST_ECN, 0, "tcp6", true],
 ] as const;
 
 const shapeOf = (gso: Offload["gso"]) =>
-  ({ version: gso === "tcp6" ? 6 : 4, protocol: gso === "udp" ? "udp" : "tcp" }) as const;
+  ({ version: gso === "tcp6" ? 6 : 4, protocol: gso === "udp" || gso === "udpfrag" ? "udp" : "tcp" }) as const;
 
 test("VIO-290 each GSO type passes with its feature, and drops the frame without", () => {
   for (const [type, features, high, gso, ecn] of KINDS) {
@@ -166,7 +177,7 @@ test("VIO-290 each GSO type passes with its feature, and drops the frame without
     send(g, head, s.bytes);
     assert.equal(g.peer.offloads, [offloadOf(s, { gso, gsoSize: 1000, ecn })]);
     for (const [missing, none] of [
-      [features - (ecn ? F_HOST_ECN : type === 1 ? F_HOST_TSO4 : type === 4 ? F_HOST_TSO6 : 0), 0],
+      [features - (ecn ? F_HOST_ECN : type === 1 ? F_HOST_TSO4 : type === 4 ? F_HOST_TSO6 : features - F_CSUM), 0],
       [features - F_CSUM, high],
     ] as const) {
       const other = taker({ features: missing, high: none });
@@ -177,8 +188,8 @@ test("VIO-290 each GSO type passes with its feature, and drops the frame without
       assert.is(other.nic.counters().txDropped, 1);
     }
   }
-  for (const type of [2, 3, 6, 0x7f, 0x80, 0x83, 0x85, 0xff]) {
-    const g = taker({ features: F_HOST, high: H_HOST_USO });
+  for (const type of [2, 6, 0x7f, 0x80, 0x83, 0x85, 0xff]) {
+    const g = taker({ features: F_HOST + F_HOST_UFO, high: H_HOST_USO });
     send(g, header(1, type, 54, 1000, 34, 16), segment(4000).bytes);
     assert.equal(g.host.reports, ["tx-gso-not-negotiated"], `type ${type}`);
   }
@@ -200,11 +211,17 @@ test("VIO-286 segments of 0 bytes, or without an open checksum, drop the frame",
   }
 });
 
-test("VIO-243 the legacy bit 6 stands for TSO of both kinds and ECN, without their own bits", () => {
-  for (const type of [1, 4, 0x81, 0x84]) {
+test("VIO-243 the legacy bit 6 stands for TSO of both kinds, ECN and, with Linux, UFO, without their own bits", () => {
+  for (const [type, gso] of [
+    [1, "tcp4"],
+    [4, "tcp6"],
+    [0x81, "tcp4"],
+    [0x84, "tcp6"],
+    [3, "udpfrag"],
+  ] as const) {
     const g = taker({ via: "legacy", features: F_GSO });
-    const s = segment(4000, shapeOf((type & 0x7f) === 1 ? "tcp4" : "tcp6"));
-    send(g, header(1, type, s.end, 1000, s.transport, 16).slice(0, 10), s.bytes);
+    const s = segment(4000, shapeOf(gso));
+    send(g, header(1, type, s.end, 1000, s.transport, s.csumOffset).slice(0, 10), s.bytes);
     assert.is(g.peer.offloads[0]?.gsoSize, 1000, `type ${type}`);
   }
   const g = taker({ via: "legacy", features: F_GSO });
@@ -263,19 +280,21 @@ const headerOf = (g: Guest, i = 0): number[] => [...g.host.bytesAt(BUFFERS + 0x1
 
 test("VIO-255 VIO-259 the card says what its driver takes: nothing before it has accepted anything", () => {
   const limitsOf = (g: Guest) => {
-    const { csum, tso4, tso6, uso, holds } = g.nic.net.accepts();
-    return { csum, tso4, tso6, uso, holds };
+    const { csum, tso4, tso6, uso, ufo, holds } = g.nic.net.accepts();
+    return { csum, tso4, tso6, uso, ufo, holds };
   };
-  const nothing = { csum: false, tso4: false, tso6: false, uso: false, holds: true };
+  const nothing = { csum: false, tso4: false, tso6: false, uso: false, ufo: false, holds: true };
   assert.equal(limitsOf(new Guest()), nothing);
   assert.equal(limitsOf(new Guest({ features: F_GUEST_CSUM })), { ...nothing, csum: true });
   assert.equal(limitsOf(new Guest({ features: F_GUEST_CSUM + F_GUEST_TSO4 })), { ...nothing, csum: true, tso4: true });
   assert.equal(limitsOf(new Guest({ features: F_GUEST_CSUM + F_GUEST_TSO6 })), { ...nothing, csum: true, tso6: true });
   assert.equal(limitsOf(new Guest({ features: F_GUEST_CSUM, high: H_GUEST })), { ...nothing, csum: true, uso: true });
   assert.equal(limitsOf(new Guest({ features: F_GUEST_CSUM, high: H_GUEST_USO4 })), { ...nothing, csum: true });
+  assert.equal(limitsOf(new Guest({ features: F_GUEST_CSUM + F_GUEST_UFO })), { ...nothing, csum: true, ufo: true });
   assert.equal(limitsOf(new Guest({ features: F_GUEST_TSO4 })), nothing, "TSO without its checksum");
-  const g = new Guest({ features: F_GUEST, high: H_GUEST });
-  assert.equal(limitsOf(g), { csum: true, tso4: true, tso6: true, uso: true, holds: true });
+  assert.equal(limitsOf(new Guest({ features: F_GUEST_UFO })), nothing, "UFO without its checksum");
+  const g = new Guest({ features: F_GUEST + F_GUEST_UFO, high: H_GUEST });
+  assert.equal(limitsOf(g), { csum: true, tso4: true, tso6: true, uso: true, ufo: true, holds: true });
   g.status = 0;
   assert.equal(limitsOf(g), nothing);
 });
@@ -316,19 +335,19 @@ test("VIO-255 VIO-258 DATA_VALID is for verified frames and for drivers with GUE
 });
 
 test("VIO-260 VIO-261 VIO-262 VIO-264 VIO-265 a whole segment: type, size, and where its headers are by the packet itself", () => {
-  for (const [gso, type] of [["tcp4", 1], ["tcp6", 4], ["udp", 5]] as const) // biome-ignore format: pairs
+  for (const [gso, type] of [["tcp4", 1], ["tcp6", 4], ["udp", 5], ["udpfrag", 3]] as const) // biome-ignore format: pairs
     for (const tags of [0, 1, 2])
       for (const options of [0, 8, 24])
-        for (const tcpOptions of gso === "udp" ? [0] : [0, 12, 40]) {
+        for (const tcpOptions of type === 5 || type === 3 ? [0] : [0, 12, 40]) {
           const s = segment(5000, { ...shapeOf(gso), tags, options, tcpOptions });
-          const g = new Guest({ features: F_GUEST + F_MRG_RXBUF, high: H_GUEST });
+          const g = new Guest({ features: F_GUEST + F_GUEST_UFO + F_MRG_RXBUF, high: H_GUEST });
           post(g);
           // A sender may have said anything about where the checksum starts.
           const offload = offloadOf(s, { gso, gsoSize: 1400, csumStart: 14, csumOffset: 2 });
           assert.is(g.receive(s.bytes, offload), "taken");
           const { transport } = s;
-          const end = transport + (gso === "udp" ? 8 : 20 + tcpOptions);
-          const fields = [end, 1400, transport, gso === "udp" ? 6 : 16, 3].flatMap((w) => [w & 0xff, w >>> 8]);
+          const end = transport + (s.csumOffset === 6 ? 8 : 20 + tcpOptions);
+          const fields = [end, 1400, transport, s.csumOffset, 3].flatMap((w) => [w & 0xff, w >>> 8]);
           assert.equal(headerOf(g), [1, type, ...fields]);
         }
 });
@@ -368,6 +387,8 @@ test("VIO-259 what the driver does not take is not delivered, nor what is no suc
     [{ ...all, features: all.features - F_GUEST_TSO4 }, tcp, gso(tcp, "tcp4"), "no TSO4"],
     [{ ...all, features: all.features - F_GUEST_TSO6 }, six, gso(six, "tcp6"), "no TSO6"],
     [{ ...all, high: 0 }, udp, gso(udp, "udp"), "no USO"],
+    [all, udp, gso(udp, "udpfrag"), "no UFO"],
+    [{ ...all, features: all.features + F_GUEST_UFO }, tcp, gso(tcp, "udpfrag"), "TCP as UDP to fragment"],
     [{ ...all, features: all.features - F_GUEST_CSUM }, tcp, offloadOf(tcp), "no checksum"],
     [all, six, gso(six, "tcp4"), "IPv6 as TSO4"],
     [all, tcp, gso(tcp, "tcp6"), "IPv4 as TSO6"],
@@ -441,6 +462,11 @@ test("VIO-316 GUEST_OFFLOADS_SET takes accepted offloads only, and eight bytes",
     assert.is(g.command(5, 0, le64(1, 7, bit)), ERR, `bit ${bit}`);
     assert.ok(g.nic.net.accepts().tso4, "nothing has changed");
   }
+  const ufo = control(F_GUEST_CSUM + F_GUEST_UFO, 0);
+  assert.is(ufo.command(5, 0, le64(1)), OK);
+  assert.is(ufo.nic.net.accepts().ufo, false);
+  assert.is(ufo.command(5, 0, le64(1, 10)), OK);
+  assert.is(ufo.nic.net.accepts().ufo, true);
   assert.is(g.command(5, 0, le64(1).slice(1)), ERR);
   assert.is(g.command(5, 0, [...le64(1), 0]), ERR);
   assert.is(g.command(5, 1, le64(1)), ERR);
@@ -511,7 +537,7 @@ test("VIO-206 random headers on random bytes: each chain is used once, and what 
   ); // biome-ignore format: two kinds
   fc.assert(
     fc.property(fc.array(fc.tuple(head, fc.nat(3000), fc.nat(3)), { minLength: 1, maxLength: 8 }), (sends) => {
-      const g = taker({ features: F_HOST, high: H_HOST_USO, size: 64 });
+      const g = taker({ features: F_HOST + F_HOST_UFO, high: H_HOST_USO, size: 64 });
       for (const [k, [bytes, payload, shape]] of sends.entries()) {
         const s = segment(payload, { version: shape & 1 ? 6 : 4, protocol: shape & 2 ? "udp" : "tcp" });
         send(g, bytes, s.bytes);
@@ -537,13 +563,14 @@ test("VIO-206 random offloads of random frames from the cable: never throws, and
     csumStart: fc.nat(200),
     csumOffset: fc.nat(70_000),
     dataValid: fc.boolean(),
-    gso: fc.constantFrom<Offload["gso"]>("none", "tcp4", "tcp6", "udp"),
+    gso: fc.constantFrom<Offload["gso"]>("none", "tcp4", "tcp6", "udp", "udpfrag"),
     gsoSize: fc.nat(0xffff),
     ecn: fc.boolean(),
   });
   fc.assert(
     fc.property(shape, fc.nat(2000), offload, fc.nat(0x3ff), fc.array(fc.tuple(fc.nat(120), fc.nat(255))), (sh, payload, o, f, pokes) => {
-      const features = [F_GUEST_CSUM, F_GUEST_TSO4, F_GUEST_TSO6, F_GUEST_ECN].filter((_, i) => (f & (1 << i)) !== 0);
+      const guest = [F_GUEST_CSUM, F_GUEST_TSO4, F_GUEST_TSO6, F_GUEST_ECN];
+      const features = [...guest, 0, F_GUEST_UFO].filter((_, i) => (f & (1 << i)) !== 0);
       const g = new Guest({ features: features.reduce((a, b) => a + b, F_MRG_RXBUF), high: (f & 16) !== 0 ? H_GUEST : 0, size: 64 });
       post(g, 40, 1000);
       const s = segment(payload, sh);

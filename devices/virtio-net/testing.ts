@@ -74,6 +74,8 @@ class TestWork implements Work {
   deferred = false;
   /** descriptors of a turn */
   budget = 512;
+  /** what each turn used, since a test last emptied it */
+  readonly turns: number[] = [];
   readonly marks = new Set<number>();
   #runner: QueueRunner | null = null;
   bind(runner: QueueRunner): void {
@@ -84,7 +86,11 @@ class TestWork implements Work {
     else this.runNow(queue);
   }
   runNow(queue: number): void {
-    for (let turns = 0; turns < 100 && (this.#runner?.runQueue(queue, this.budget) ?? 0) >= this.budget; turns++);
+    for (let left = 100; left > 0; left--) {
+      const used = this.#runner?.runQueue(queue, this.budget) ?? 0;
+      this.turns.push(used);
+      if (used < this.budget) return;
+    }
   }
   clear(): void {
     this.marks.clear();
@@ -114,9 +120,10 @@ export class TestHost implements HostSeams {
 
   constructor(windows: readonly { base: number; size: number }[] = [{ base: 0, size: 0x80_0000 }]) {
     this.#windows = windows;
-    this.#backing = windows.map(({ size }) => new Uint8Array(size + 2 * GUARD).fill(GUARD_BYTE));
+    this.#backing = windows.map(({ size }) => new Uint8Array(size + 2 * GUARD));
+    for (const bytes of this.#backing) bytes.fill(GUARD_BYTE, 0, GUARD).fill(GUARD_BYTE, bytes.length - GUARD);
     this.memory = new WindowedMemory(
-      windows.map(({ base, size }, i) => ({ base, bytes: this.#backing[i]!.subarray(GUARD, GUARD + size).fill(0) })),
+      windows.map(({ base, size }, i) => ({ base, bytes: this.#backing[i]!.subarray(GUARD, GUARD + size) })),
     );
     this.interrupts = {
       setIntx: (level) => {
@@ -138,14 +145,15 @@ export class TestHost implements HostSeams {
   }
 
   bytesAt(address: number, length: number): Uint8Array {
-    return Uint8Array.from({ length }, (_, i) => this.#byte(address + i)[0][this.#byte(address + i)[1]]!);
+    const bytes = new Uint8Array(length);
+    this.#pieces(address, length, (backing, at, done, count) => bytes.set(backing.subarray(at, at + count), done));
+    return bytes;
   }
 
   put(address: number, bytes: ArrayLike<number>): void {
-    for (let i = 0; i < bytes.length; i++) {
-      const [backing, at] = this.#byte(address + i);
-      backing[at] = bytes[i]!;
-    }
+    this.#pieces(address, bytes.length, (backing, at, done, count) => {
+      for (let i = 0; i < count; i++) backing[at + i] = bytes[done + i]!;
+    });
   }
 
   get(address: number, width: number): number {
@@ -153,10 +161,23 @@ export class TestHost implements HostSeams {
   }
 
   set(address: number, width: number, value: number): void {
-    this.put(
-      address,
-      Array.from({ length: width }, (_, i) => Math.floor(value / 256 ** i) % 256),
-    );
+    const bytes = new Uint8Array(width);
+    for (let i = 0, rest = value; i < width; i++, rest = Math.floor(rest / 256)) bytes[i] = rest % 256;
+    this.put(address, bytes);
+  }
+
+  /** A range, window by window. */
+  #pieces(
+    address: number,
+    length: number,
+    use: (backing: Uint8Array, at: number, done: number, count: number) => void,
+  ): void {
+    for (let done = 0; done < length; ) {
+      const [backing, at] = this.#byte(address + done);
+      const count = Math.min(length - done, backing.length - GUARD - at);
+      use(backing, at, done, count);
+      done += count;
+    }
   }
 
   #at(address: number): [Uint8Array, number] | null {

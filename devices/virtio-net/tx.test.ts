@@ -352,4 +352,20 @@ test("VIO-206 random transmit chains: each is completed once with length 0, and 
   );
 });
 
+test("a turn ends when its budget is used up, and the driver is not asked for notifications before the last one", () => {
+  const g = new Guest();
+  const quiet: boolean[] = [];
+  g.peer.onOffer = () => quiet.push(g.usedFlags(TX) === 1);
+  g.host.work.budget = 2;
+  g.host.work.turns.length = 0;
+  for (let i = 0; i < 4; i++) g.chain(TX, i, [BUFFERS, 100, 0]);
+  g.notify(TX);
+  assert.equal(g.host.work.turns, [2, 2, 0]);
+  assert.equal(quiet, [true, true, true, true]);
+  assert.is(g.usedFlags(TX), 0);
+  g.host.work.turns.length = 0;
+  g.notify(RX);
+  assert.equal(g.host.work.turns, [0], "a receive queue has nothing to be worked");
+});
+
 test.run();

@@ -52,6 +52,8 @@ export class Door implements DmaDoor {
     this.#memory = memory;
     this.#seen = 0;
     this.#window = NO_WINDOW;
+    this.bytes = NO_WINDOW.bytes; // and with it what was located: the old memory may be let go of
+    this.view = NO_WINDOW.view;
   }
 
   /** Opens or shuts the door: Bus Master, power state, reset. */
