@@ -143,11 +143,15 @@ export class RxRing {
     this.#inspecting = this.checksums || this.#csumOffset >= 0;
     const body = length - gap;
     // Checksums are looked at in guest memory, like the FCS; for that the frame has to lie there in one piece.
-    const inPieces = this.#reserved > 1 || !door.locateWritable(this.#buffer[0]!, body);
-    if (inPieces && (this.#inspecting || gap !== 0)) this.#fill(door, this.#gather(bytes, start, body), 0, body, total);
+    if ((this.#inspecting || gap !== 0) && !this.#inOnePiece(door, body))
+      this.#fill(door, this.#gather(bytes, start, body), 0, body, total);
     else this.#fill(door, bytes, start, body, total);
     this.#complete(door, total, opts2);
     return "delivered";
+  }
+
+  #inOnePiece(door: DmaDoor, length: number): boolean {
+    return this.#reserved === 1 && door.locateWritable(this.#buffer[0]!, length);
   }
 
   /** Copies a frame, its padding and its FCS into the buffers. */

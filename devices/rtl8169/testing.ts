@@ -123,6 +123,10 @@ export class TestWork implements Work {
 export class FarEnd implements NetEndpoint {
   readonly frames: Uint8Array[] = [];
   readonly offers: { readonly bytes: Uint8Array; readonly start: number; readonly length: number }[] = [];
+  /** what came with each taken frame */
+  readonly offloads: (Offload | null)[] = [];
+  /** whether it takes open checksums */
+  csum = false;
   readonly readies: number[] = [];
   batches = 0;
   holds = false;
@@ -130,11 +134,14 @@ export class FarEnd implements NetEndpoint {
   onOffer: (frame: Uint8Array) => void = () => {};
   onReady: () => void = () => {};
 
-  offer(bytes: Uint8Array, start: number, length: number, _offload: Offload | null, _hint: number): Verdict {
+  offer(bytes: Uint8Array, start: number, length: number, offload: Offload | null, _hint: number): Verdict {
     const frame = bytes.slice(start, start + length);
     this.offers.push({ bytes, start, length });
     this.onOffer(frame);
-    if (this.verdict === "taken") this.frames.push(frame);
+    if (this.verdict === "taken") {
+      this.frames.push(frame);
+      this.offloads.push(offload === null ? null : { ...offload });
+    }
     return this.verdict;
   }
   endBatch(): void {
@@ -145,7 +152,7 @@ export class FarEnd implements NetEndpoint {
     this.onReady();
   }
   accepts(): EndpointLimits {
-    return { csum: false, tso4: false, tso6: false, uso: false, longestFrame: 65_535, holds: this.holds };
+    return { csum: this.csum, tso4: false, tso6: false, uso: false, longestFrame: 65_535, holds: this.holds };
   }
 }
 
@@ -302,10 +309,10 @@ export class Rig {
     this.w32(0x44, 0xe700 | rcr);
   }
   /** A frame from the cable, in the middle of a larger array, and the end of its batch. */
-  deliver(frame: Uint8Array): Verdict {
+  deliver(frame: Uint8Array, offload: Offload | null = null): Verdict {
     const bytes = new Uint8Array(frame.length + 40).fill(0xee);
     bytes.set(frame, 17);
-    const verdict = this.card.net.offer(bytes, 17, frame.length, null, 0);
+    const verdict = this.card.net.offer(bytes, 17, frame.length, offload, 0);
     this.card.net.endBatch();
     return verdict;
   }
@@ -330,6 +337,55 @@ export const fcsOf = (bytes: Uint8Array): number => {
     for (let k = 0; k < 8; k++) c = (c & 1) !== 0 ? (c >>> 1) ^ 0xedb8_8320 : c >>> 1;
   }
   return ~c >>> 0;
+};
+
+/** One's complement sum over big-endian words, as RFC 1071 §4.1 has it in C. */
+export const onesSum = (bytes: Uint8Array, from: number, to: number, start = 0): number => {
+  let total = start;
+  for (let i = from; i < to; i += 2) total += (bytes[i]! << 8) + (i + 1 < to ? bytes[i + 1]! : 0);
+  while (total > 0xffff) total = (total % 0x1_0000) + Math.floor(total / 0x1_0000);
+  return total;
+};
+
+/** What an IPv4 packet for the tests is made of. */
+export interface IpParts {
+  readonly to?: Uint8Array;
+  readonly protocol?: 6 | 17;
+  /** bytes behind the TCP or UDP header, counting up */
+  readonly payload: number;
+  /** tag control information of a tag in the frame */
+  readonly tci?: number;
+  /** of TCP; default PSH and ACK */
+  readonly flags?: number;
+  /** of TCP and of IP, where they start */
+  readonly sequence?: number;
+  readonly identification?: number;
+}
+
+/** An IPv4 packet with TCP or UDP in it and every checksum right. */
+export const ipFrame = ({ to = MAC, protocol = 6, payload, tci, ...parts }: IpParts): Uint8Array => {
+  const ip = tci === undefined ? 14 : 18;
+  const l4 = protocol === 6 ? 20 : 8;
+  const frame = new Uint8Array(ip + 20 + l4 + payload);
+  const view = new DataView(frame.buffer);
+  frame.set(to);
+  frame.set(PEER, 6);
+  if (tci !== undefined) view.setUint32(12, 0x8100_0000 + tci);
+  view.setUint16(ip - 2, 0x0800);
+  frame.set([0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol, 0, 0, 192, 168, 123, 10, 192, 168, 123, 1], ip);
+  view.setUint16(ip + 2, frame.length - ip);
+  view.setUint16(ip + 4, parts.identification ?? 0xabcd);
+  view.setUint16(ip + 10, 0xffff - onesSum(frame, ip, ip + 20));
+  const at = ip + 20;
+  view.setUint32(at, 0x04d2_0050);
+  if (protocol === 6) {
+    view.setUint32(at + 4, parts.sequence ?? 1);
+    frame.set([0, 0, 0, 2, 0x50, parts.flags ?? 0x18, 0xff, 0xff], at + 8);
+  } else view.setUint16(at + 4, 8 + payload);
+  for (let i = 0; i < payload; i++) frame[at + l4 + i] = i * 7 + (i >> 8);
+  const pseudo = onesSum(frame, ip + 12, ip + 20, protocol + l4 + payload);
+  view.setUint16(at + (protocol === 6 ? 16 : 6), 0xffff - onesSum(frame, at, frame.length, pseudo));
+  return frame;
 };
 
 /** Bytes out of hexadecimal text. */

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { BROADCAST, fcsOf, frameTo, hexBytes, LINK_TIME, MAC, MS, PEER, Rig } from "./testing.js";
+import { BROADCAST, fcsOf, frameTo, hexBytes, LINK_TIME, MAC, MS, onesSum, PEER, Rig } from "./testing.js";
 
 const RING = 0x10_0000;
 const DATA = 0x20_0000;
@@ -462,14 +462,6 @@ const TCP = hexBytes(
 );
 const UDP = hexBytes("525400123502525400039900080045000021abcd40004011ffffc0a87b0ac0a87b0104d20035000ddead0001020304");
 
-/** One's complement sum over big-endian words, as RFC 1071 §4.1 has it in C. */
-const sum = (bytes: Uint8Array, from: number, to: number, start = 0): number => {
-  let total = start;
-  for (let i = from; i < to; i += 2) total += (bytes[i]! << 8) + (i + 1 < to ? bytes[i + 1]! : 0);
-  while (total >>> 16 !== 0) total = (total & 0xffff) + (total >>> 16);
-  return total;
-};
-
 const sendWith = (frame: Uint8Array, command: number): Uint8Array => {
   const rig = started();
   rig.put(DATA, frame);
@@ -486,10 +478,10 @@ test("RTL-121 RTL-122 IPCS, TCPCS and UDPCS store checksums that hold", () => {
   ] as const) {
     const sent = sendWith(frame, command);
     const total = (sent[16]! << 8) | sent[17]!;
-    assert.is(sum(sent, 14, 34), 0xffff, "IP header");
-    assert.is(sum(sent, 34, 14 + total, sum(sent, 26, 34, protocol + total - 20)), 0xffff, "payload");
+    assert.is(onesSum(sent, 14, 34), 0xffff, "IP header");
+    assert.is(onesSum(sent, 34, 14 + total, onesSum(sent, 26, 34, protocol + total - 20)), 0xffff, "payload");
     const ipOnly = sendWith(frame, 0x0004_0000);
-    assert.is(sum(ipOnly, 14, 34), 0xffff);
+    assert.is(onesSum(ipOnly, 14, 34), 0xffff);
     assert.is((ipOnly[34 + field]! << 8) | ipOnly[35 + field]!, 0xdead, "only what was asked for");
   }
 });
@@ -499,7 +491,7 @@ test("a UDP checksum of 0 goes out as FFFFh", () => {
   const sent = sendWith(frame, 0x0006_0000);
   const checksum = (sent[40]! << 8) | sent[41]!;
   // Adding the checksum to a word of the payload makes the sum come out as 0.
-  const word = sum(Uint8Array.of(frame[42]!, frame[43]!, checksum >>> 8, checksum & 0xff), 0, 4);
+  const word = onesSum(Uint8Array.of(frame[42]!, frame[43]!, checksum >>> 8, checksum & 0xff), 0, 4);
   frame[42] = word >>> 8;
   frame[43] = word & 0xff;
   const other = sendWith(frame, 0x0006_0000);
@@ -524,7 +516,7 @@ test("RTL-123 what is not IPv4, too short or a fragment goes out unchanged by th
   const fragment = Uint8Array.from(TCP);
   fragment[20] = 0x20;
   const sent = sendWith(fragment, 0x0005_0000);
-  assert.is(sum(sent, 14, 34), 0xffff);
+  assert.is(onesSum(sent, 14, 34), 0xffff);
   assert.is((sent[50]! << 8) | sent[51]!, 0xdead);
 });
 
