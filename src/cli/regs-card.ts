@@ -4,7 +4,7 @@ import { Machine } from "../machine/index.js";
 import { formatBdf, pciBdf } from "../spec/pci.js";
 import { UsageError } from "./args.js";
 import { type ProbedMachine, probeMachine } from "./lab/world.js";
-import { CARDS, createCard, nicName } from "./registry.js";
+import { CARDS, createCard, NIC_NAMES_HELP, nicName } from "./registry.js";
 
 /** What `regs` and `eeprom` share: one card, chosen on the command line, in a machine of its own. */
 
@@ -16,8 +16,8 @@ export const CARD_OPTIONS = {
   help: { type: "boolean", default: false },
 } as const;
 
-export const CARD_OPTIONS_HELP = `  --nic NAME     a network card; default: re
-  --card NAME    any card that barwire lspci takes`;
+export const CARD_OPTIONS_HELP = `  --nic NAME     a network card, re by default: ${NIC_NAMES_HELP.replace("chip: ", "chip:\n                 ")}
+  --card NAME    the same, or vtblk`;
 
 const RAM = 32 * 2 ** 20;
 const PLACE = pciBdf(0, 3);

@@ -129,6 +129,28 @@ test("regs is for any card whose windows have names: virtio's legacy header and 
   assert.ok(regsJson("--card", "vtblk").blocks.length > 0);
 });
 
+test("every RealTek chip has an EEPROM that names it, and its driver brings it up", () => {
+  // Device and revision as the data sheets and the drivers' tables have them, and the version in TCR.
+  for (const [name, device, version] of [
+    ["8169", 0x8169, 0x0000_0000],
+    ["8169s", 0x8169, 0x0080_0000],
+    ["8110s", 0x8169, 0x0400_0000],
+    ["8169sb", 0x8169, 0x1000_0000],
+    ["8169sc", 0x8167, 0x1800_0000],
+    ["8169sce", 0x8167, 0x9800_0000],
+    ["8139c+", 0x8139, 0x7480_0000],
+    ["8139c", 0x8139, 0x7400_0000],
+    ["8139d", 0x8139, 0x7440_0000],
+  ] as const) {
+    const { words } = JSON.parse(run(eeprom, "--nic", name, "--json").stdout) as { words: number[] };
+    assert.equal(words.slice(0, 3), [0x8129, 0x10ec, device], name);
+    const registers = regsJson("--nic", name).blocks[0]!.registers;
+    const read = (wanted: string) => registers.find((register) => register.name === wanted)!.value;
+    assert.is((read("TCR") & 0xfcc0_0000) >>> 0, version, name);
+    assert.is(read("CR") & 0x0c, 0x0c, `${name}: receiver and transmitter`);
+  }
+});
+
 test("wrong usage is a UsageError that says what there is", () => {
   const refusal = (command: (args: string[]) => number, ...args: string[]): string => {
     try {
