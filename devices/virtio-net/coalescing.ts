@@ -50,13 +50,15 @@ export class Coalescing {
 
   disconnect(): void {
     this.#bus = null;
-    for (const queue of this.packets.keys()) this.#forget(queue);
+    this.#forgetAll();
     this.#deadlines.disconnect();
   }
 
   reset(): void {
     this.#common.fill(NONE);
-    for (let queue = 0; queue < this.packets.length; queue++) this.queueReset(queue);
+    this.#parameters.fill(NONE);
+    this.#forgetAll();
+    this.#settle();
   }
 
   /** The queue begins anew, with what holds for all of its kind. §5.1.6.5.9.6 */
@@ -73,14 +75,18 @@ export class Coalescing {
   /** Sets the parameters of one queue. */
   set(queue: number, parameters: CoalescingParameters): void {
     this.#parameters[queue] = parameters;
-    this.#settle();
     this.#check(queue);
+    this.#settle();
   }
 
   /** Sets the parameters of all queues of a kind. @param first 0: receive, 1: transmit */
   setAll(first: 0 | 1, parameters: CoalescingParameters): void {
     this.#common[first] = parameters;
-    for (let queue = first; queue < this.packets.length; queue += 2) this.set(queue, parameters);
+    for (let queue = first; queue < this.packets.length; queue += 2) {
+      this.#parameters[queue] = parameters;
+      this.#check(queue);
+    }
+    this.#settle();
   }
 
   /** Closes a batch, as `bus.usedBuffers` does, now or later. The entry must be open. */
@@ -155,6 +161,12 @@ export class Coalescing {
     this.packets[queue] = 0;
     this.#since[queue] = NEVER;
     this.#deadlines.cancel(queue);
+  }
+
+  #forgetAll(): void {
+    this.packets.fill(0);
+    this.#since.fill(NEVER);
+    this.#deadlines.clear();
   }
 
   #settle(): void {

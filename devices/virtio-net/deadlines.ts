@@ -73,7 +73,7 @@ export class Deadlines {
     const timer = this.#timer;
     if (timer === null) return;
     let first = IDLE;
-    for (const deadline of this.#deadlines) if (deadline < first) first = deadline;
+    for (let i = 0; i < this.#deadlines.length; i++) first = Math.min(first, this.#deadlines[i]!);
     if (first === IDLE) timer.cancel();
     else if (timer.deadline !== first) timer.arm(first);
   }
