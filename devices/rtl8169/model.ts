@@ -257,6 +257,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
     if ((touched & H.CR) !== 0) this.#writeCr();
     if ((touched & RING_BASES) !== 0) this.#rebase(touched);
     if ((touched & DERIVED_FROM) !== 0) this.#derive();
+    if ((touched & H.IntrMitigate) !== 0) this.#core.interrupts.update(); // it may have let go
     if ((touched & H.MPC) !== 0) regs.set(R.MPC.at, 4, 0);
     if ((touched & H.TCTR) !== 0) this.#timer.restart(regs.get(R.TimerInt.at, 4));
     else if ((touched & H.TimerInt) !== 0) this.#timer.setCompare(regs.get(R.TimerInt.at, 4));

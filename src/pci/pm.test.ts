@@ -81,6 +81,18 @@ test("PCI-110 PME status is write-1-to-clear, where PME is supported at all", ()
   assert.is(without.card.configRead(PMCSR, 2), 0x0008);
 });
 
+test("PME# is asserted by the event that finds it enabled and its status clear, once", () => {
+  const { card, pm } = rig({ pmc: 0x4003 });
+  assert.is(pm.raisePme(), false, "not enabled");
+  card.configWrite(PMCSR, 2, 0x8100);
+  assert.is(pm.raisePme(), true);
+  assert.is(card.configRead(PMCSR, 2), 0x8108);
+  assert.is(pm.raisePme(), false, "still asserted");
+  card.configWrite(PMCSR, 2, 0x8100);
+  assert.is(pm.raisePme(), true);
+  assert.is(rig({ pmc: 0x0003 }).pm.raisePme(), false, "no PME at all");
+});
+
 test("PMC is what the data sheet prints, read-only", () => {
   const { card } = rig({ pmc: 0xf7c2, at: 0xdc });
   card.configWrite(0xdc, 4, 0xffffffff);
