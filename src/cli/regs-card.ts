@@ -19,7 +19,7 @@ export const CARD_OPTIONS = {
 export const CARD_OPTIONS_HELP = `  --nic NAME     a network card, re by default: ${NIC_NAMES_HELP.replace("chip: ", "chip:\n                 ")}
   --card NAME    the same, or vtblk`;
 
-const RAM = 32 * 2 ** 20;
+const RAM = 16 * 2 ** 20;
 const PLACE = pciBdf(0, 3);
 const MAC = "52:54:00:12:34:56";
 
