@@ -1,5 +1,5 @@
-// Runs the benches: npm run bench [-- PART…] [--OPTION…] runs every bench/*.ts whose name contains a PART; what begins
-// with a dash goes on to the benches. Each asserts what it promises, and one after the other has the machine for itself.
+// Runs the benches: npm run bench [-- PART…] [--OPTION…] runs the bench/*.ts that a PART names, or where none has this name,
+// those whose names contain it; what begins with a dash goes on to the benches. Each asserts what it promises, and one after the other has the machine for itself.
 // What several benches share stands in a folder below bench/, and is not run.
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
@@ -11,7 +11,10 @@ const parts = args.filter((arg) => !arg.startsWith("-"));
 const options = args.filter((arg) => arg.startsWith("-"));
 const benches = (existsSync(join(TOP, "bench")) ? readdirSync(join(TOP, "bench")) : [])
   .filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts") && !name.endsWith(".d.ts"))
-  .filter((name) => parts.length === 0 || parts.some((part) => name.includes(part)))
+  .filter((name, _, all) => {
+    const isMeant = (part) => name === `${part}.ts` || (!all.includes(`${part}.ts`) && name.includes(part));
+    return parts.length === 0 || parts.some(isMeant);
+  })
   .sort();
 
 let failed = 0;

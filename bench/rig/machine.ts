@@ -3,7 +3,7 @@ import type { NetEndpoint, Nic, Offload, Verdict } from "../../src/contract/inde
 import { Machine, VirtualClock } from "../../src/machine/index.js";
 
 const MIB = 2 ** 20;
-const LIMITS = { csum: false, tso4: false, tso6: false, uso: false, longestFrame: 1518, holds: false };
+const LIMITS = { csum: false, tso4: false, tso6: false, uso: false, longestFrame: 65_554, holds: false };
 
 /** Arbitrary bytes. */
 export const noise = (length: number): Uint8Array => {
@@ -15,12 +15,34 @@ export const noise = (length: number): Uint8Array => {
   return bytes;
 };
 
-/** A frame to everybody, an array of its own. */
+/** IPv4 and TCP, checksums left open; lengths beyond 64 KiB do not come up. */
+const TCP_HEADERS = [
+  0x08, 0x00, 0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0x1f, 0x90, 0x23, 0x28, 0, 0, 0, 1,
+  0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0,
+];
+/** bytes of the longest frame without FCS that Ethernet itself knows */
+export const LONGEST = 1514;
+
+/** A frame to everybody, an array of its own; what is longer than Ethernet's frames is a packet of TCP over IPv4. */
 export const frameOf = (length: number): Uint8Array => {
   const frame = noise(length);
   frame.fill(0xff, 0, 6);
   frame.set([0x02, 0, 0, 0, 0, 0x01, 0x88, 0xb5], 6);
+  if (length <= LONGEST) return frame;
+  frame.set(TCP_HEADERS, 12);
+  new DataView(frame.buffer).setUint16(16, length - 14);
   return frame;
+};
+
+/** What is left to who receives a frame of `frameOf` that is longer than Ethernet's: its checksum, and to cut it. */
+export const LARGE: Offload = {
+  needsCsum: true,
+  csumStart: 34,
+  csumOffset: 16,
+  dataValid: false,
+  gso: "tcp4",
+  gsoSize: 1460,
+  ecn: false,
 };
 
 /** The far end of a card's cable: takes every frame that has the length agreed upon, and refuses the others. */
@@ -84,6 +106,8 @@ export interface RawGuest {
 export interface RawGuestOptions {
   /** bytes of each fragment of the frames it sends; default one of 60 */
   readonly fragments?: readonly number[];
+  /** bytes of the longest frame that it is made for; default 1514 */
+  readonly large?: number;
   /** frames between two interrupts or doorbells: 1, the default, or 16 */
   readonly batch?: 1 | 16;
 }

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { bench } from "mitata";
-import { frameOf, noise, type RawGuest, type RawGuestOptions } from "./machine.js";
+import { frameOf, LONGEST, noise, type RawGuest, type RawGuestOptions } from "./machine.js";
 
-/** bytes without FCS: the shortest and the longest frame */
+export { LONGEST } from "./machine.js";
+
+/** bytes of the shortest frame without FCS */
 export const SHORTEST = 60;
-export const LONGEST = 1514;
 
 const STRIDE = 0x800;
 const PLACES = 256;
@@ -30,6 +31,9 @@ const benchCopy = (): void => {
 
 /** Makes a guest for one bench. */
 export type Make = (options: RawGuestOptions) => RawGuest;
+
+/** Kinds of virtio's rings; the copy stands before the first. */
+export const KINDS = ["split", "packed"] as const;
 
 export interface PacketOptions extends RawGuestOptions {
   /** the frame lies somewhere in another machine's RAM, instead of being an array of its own */
@@ -90,15 +94,21 @@ export const benchTransmit = (name: string, make: Make, options: PacketOptions):
   });
 };
 
-/** The rows that every card has. */
-export const benchPackets = (make: Make): void => {
-  benchCopy();
-  benchReceive("receive 60", make, SHORTEST);
-  benchReceive("receive 1514", make, LONGEST);
-  benchReceive("receive 1514, in batches of 16", make, LONGEST, { batch: 16 });
-  benchReceive("receive 1514 from another's RAM", make, LONGEST, { foreign: true });
-  benchTransmit("transmit 60", make, { fragments: [SHORTEST] });
-  benchTransmit("transmit 1514", make, { fragments: [LONGEST] });
-  benchTransmit("transmit 1514, in batches of 16", make, { fragments: [LONGEST], batch: 16 });
-  benchTransmit("transmit 1514 from 3 descriptors", make, { fragments: [66, 724, 724] });
+/**
+ * The rows that every card has.
+ * @param large bytes of the longest frame; @param kind stands behind the name, where a card has several kinds of rings
+ */
+export const benchPackets = (make: Make, large: number, kind = ""): void => {
+  if (kind === "" || kind === KINDS[0]) benchCopy();
+  const of = kind === "" ? "" : `, ${kind}`;
+  benchReceive(`receive 60${of}`, make, SHORTEST);
+  benchReceive(`receive 1514${of}`, make, LONGEST);
+  benchReceive(`receive 1514 in batches of 16${of}`, make, LONGEST, { batch: 16 });
+  benchReceive(`receive 1514 from another's RAM${of}`, make, LONGEST, { foreign: true });
+  benchReceive(`receive ${large}${of}`, make, large, { large });
+  benchTransmit(`transmit 60${of}`, make, { fragments: [SHORTEST] });
+  benchTransmit(`transmit 1514${of}`, make, { fragments: [LONGEST] });
+  benchTransmit(`transmit 1514 in batches of 16${of}`, make, { fragments: [LONGEST], batch: 16 });
+  benchTransmit(`transmit 1514 from 3 descriptors${of}`, make, { fragments: [66, 724, 724] });
+  benchTransmit(`transmit ${large}${of}`, make, { fragments: [large], large });
 };
