@@ -165,6 +165,8 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
   #realTime = false;
   /** 10h–1Fh are the tally's address, not the slots' status */
   #cplus = false;
+  /** frames go into the ring of bytes */
+  #inBuffer = true;
   #looped = false;
 
   /** @param contents what the EEPROM holds when the card leaves the factory */
@@ -446,14 +448,15 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     }
     this.#buffer.configure(regs.get(R.RBSTART.at, 4), field(rcr, RCR_RBLEN), (rcr & RCR_WRAP) !== 0);
     const receiver = this.#receiver;
-    receiver.use((cplus & CPRX) !== 0 ? receiver.ring : this.#buffer);
+    this.#inBuffer = (cplus & CPRX) === 0;
+    receiver.use(this.#inBuffer ? this.#buffer : receiver.ring);
     receiver.set({
       on: (this.#cr & CR_RE) !== 0,
       looped,
       link,
       longest: RTL8139_LONG_FRAME,
-      checksums: (cplus & CPRX) !== 0 && (cplus & RX_CHKSUM) !== 0,
-      stripTags: (cplus & CPRX) !== 0 && (cplus & RX_VLAN) !== 0,
+      checksums: !this.#inBuffer && (cplus & RX_CHKSUM) !== 0,
+      stripTags: !this.#inBuffer && (cplus & RX_VLAN) !== 0,
     });
     receiver.filter.set(
       rcr,
@@ -574,7 +577,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
   #run(engine: TxEngine, budget: number, doorbellAt: number): number {
     const used = this.#transmitter.run(engine, budget, doorbellAt);
     if (engine.stalled) this.#receiver.wait();
-    if (this.#looped) this.#showBuffer(); // what was sent has come back
+    if (this.#looped && this.#inBuffer) this.#showBuffer(); // what was sent has come back
     return used;
   }
 
@@ -606,7 +609,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
 
   offer(bytes: Uint8Array, start: number, length: number, offload: Offload | null, _queueHint: number): Verdict {
     const verdict = this.#receiver.offer(bytes, start, length, offload);
-    if (!this.#cplus) this.#showBuffer();
+    if (this.#inBuffer) this.#showBuffer();
     return verdict;
   }
 
