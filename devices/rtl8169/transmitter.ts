@@ -8,8 +8,8 @@ import { type TxCard, TxRing } from "./tx-ring.js";
 
 /** CRC-32 over a frame and its own FCS. */
 const CRC32_RESIDUE = 0x2144_df1c;
-/** Longest frame without FCS that drivers send these chips: their FIFO holds 8 KiB. Observed: Linux, JUMBO_7K */
-const LONGEST_JUMBO = 7168;
+/** Longest frame without FCS that drivers send these chips: their FIFO holds 8 KiB. Observed: FreeBSD, RL_JUMBO_FRAMELEN */
+const LONGEST_JUMBO = 7436;
 
 /** What the registers say about transmitting, as far as each frame is concerned. */
 export interface TransmitSetup {

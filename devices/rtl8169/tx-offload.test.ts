@@ -387,12 +387,12 @@ test("the PHY has a loop of its own: BMCR bit 14, with or without link, and not 
 
 test("frames longer than any driver of these chips sends are told of, and sent", () => {
   const rig = started();
-  send(rig, frameTo(PEER, 7168), 0);
+  send(rig, frameTo(PEER, 7436), 0);
   assert.equal(rig.reports, []);
-  send(rig, frameTo(PEER, 7169), 0);
+  send(rig, frameTo(PEER, 7437), 0);
   assert.equal(
     rig.reports.map(({ code, value }) => [code, value]),
-    [["tx-jumbo", 7169]],
+    [["tx-jumbo", 7437]],
   );
   assert.is(rig.far.frames.length, 2);
   send(rig, forLargeSend({ payload: 20_000 }), LGSEN + 0x05b4_0000);

@@ -366,31 +366,31 @@ test("the C+ has its error bits one lower, and a length of 13 bits", () => {
   assert.equal(received, [FRAME]);
 });
 
-test("jumbo frames: 7422 bytes on gigabit chips, in pieces of 2048; TSO goes off where MSS is too short", () => {
+test("jumbo frames: 7418 bytes on gigabit chips, in pieces of 2048; TSO goes off where MSS is too short", () => {
   const { chip, re, memory, received } = up("8169S");
   re.setCapenable(re.capabilities);
   assert.throws(
     () => {
-      re.mtu = 7423;
+      re.mtu = 7419;
     },
     (error: unknown) => error instanceof BusError,
   );
   re.mtu = 2029;
   assert.is(re.capenable & TSO4, TSO4);
-  re.mtu = 7422;
+  re.mtu = 7418;
   assert.is(re.capenable & TSO4, 0);
   re.setCapenable(re.capabilities);
   assert.is(re.capenable & TSO4, 0);
-  assert.ok(re.transmit(frameOf(memory, [7440])));
-  re.transmit(frameOf(memory, [7441]));
+  assert.ok(re.transmit(frameOf(memory, [7436])));
+  re.transmit(frameOf(memory, [7437]));
   assert.is(re.counters().oerrors, 1);
   re.kick();
-  assert.is(chip.send()[0]!.length, 7440);
-  const long = Array.from({ length: 7440 }, (_, i) => (i * 7) & 0xff);
-  for (let at = 0; at < 7444; at += 2048)
+  assert.is(chip.send()[0]!.length, 7436);
+  const long = Array.from({ length: 7436 }, (_, i) => (i * 7) & 0xff);
+  for (let at = 0; at < 7440; at += 2048)
     chip.receive(
       [...long, 0, 0, 0, 0].slice(at, at + 2048),
-      (at === 0 ? 0x2000_0000 : 0) | (at + 2048 >= 7444 ? 0x1000_0000 | 7444 : 2048),
+      (at === 0 ? 0x2000_0000 : 0) | (at + 2048 >= 7440 ? 0x1000_0000 | 7440 : 2048),
     );
   chip.interrupt(1);
   assert.equal(received, [long]);

@@ -56,8 +56,8 @@ export interface ReHardware {
   readonly diagnose: boolean;
 }
 
-/** RL_JUMBO_MTU: what the receiver's FIFO takes, and no length field limits. */
-const JUMBO_MTU = 7422;
+/** RL_JUMBO_MTU: frames of 7440 bytes with tag and FCS, for which the chips have room; no length field limits them. */
+const JUMBO_MTU = 7418;
 const SEVEN_C_SC = 0x000f_ff00;
 
 const gigabit = (name: string, revision: number, differs: Partial<ReHardware> = {}): ReHardware => ({

@@ -2,6 +2,7 @@ import { bits } from "../../regs/index.js";
 import { RTL8169_DECLARATIONS as R, RTL8169_TX_OPTS1 } from "../../spec/rtl8169.js";
 import type { TxOffload } from "../types.js";
 import {
+  ETHER_CRC_LEN,
   ETHER_HDR_LEN,
   ETHER_VLAN_ENCAP_LEN,
   IFCAP_RXCSUM,
@@ -27,7 +28,7 @@ const MSS_SHIFT = RTL8169_TX_OPTS1.MSS[1];
 /** payload bytes of a segment */
 const MSS_MAX = bits(RTL8169_TX_OPTS1.MSS) >>> MSS_SHIFT;
 /** With longer frames a segment might not fit MSS: RL_TSO_MTU. */
-export const TSO_MTU = MSS_MAX - ETHER_HDR_LEN - ETHER_VLAN_ENCAP_LEN;
+export const TSO_MTU = MSS_MAX - ETHER_HDR_LEN - ETHER_CRC_LEN;
 /** bytes that the chip gathers for one packet */
 const TSO_MAX = 0x1_0000;
 /** Where TCP and UDP have their checksum, bytes from the start of their header. */
