@@ -12,13 +12,17 @@ test("VIO-118 bits 31 and 63 are as good as any other", () => {
 });
 
 test("sets combine without changing their operands", () => {
-  const a = FeatureSet.of(1, 40);
-  const b = FeatureSet.of(1, 41);
-  assert.equal([a.and(b).lo, a.and(b).hi], [2, 0]);
-  assert.equal([a.or(b).lo, a.or(b).hi], [2, 0x300]);
-  assert.equal([a.without(b).lo, a.without(b).hi], [0, 0x100]);
-  assert.equal([a.word(0), a.word(1), a.word(2), a.word(0xffff_ffff)], [2, 0x100, 0, 0]);
+  const a = FeatureSet.of(1, 2, 33, 40);
+  const b = FeatureSet.of(1, 3, 33, 41);
+  assert.equal([a.and(b).lo, a.and(b).hi], [2, 2]);
+  assert.equal([a.or(b).lo, a.or(b).hi], [0x0e, 0x302]);
+  assert.equal([a.without(b).lo, a.without(b).hi], [4, 0x100]);
+  assert.equal([a.lo, a.hi, b.lo, b.hi], [6, 0x102, 0x0a, 0x202]);
+  assert.equal([a.word(0), a.word(1), a.word(2), a.word(0xffff_ffff)], [6, 0x102, 0, 0]);
   assert.is(a.withWord(2, 5), a);
+  assert.equal([a.withWord(0, 5).lo, a.withWord(0, 5).hi], [5, 0x102]);
+  assert.equal([a.withWord(1, 5).lo, a.withWord(1, 5).hi], [6, 5]);
+  assert.not(FeatureSet.of(3).isEmpty || FeatureSet.of(35).isEmpty);
   assert.ok(FeatureSet.NONE.isEmpty && !a.isEmpty);
 });
 

@@ -522,6 +522,13 @@ test("VIO-227 more slots in flight than the ring has are refused", () => {
   part.q.offer(2, [BUFFERS, 1, 0], [BUFFERS, 1, 0], [BUFFERS, 1, 0]); // two would fit
   assert.is(part.take(), -1);
   assert.is(part.queue.broken, "ring-oversubscribed");
+
+  const whole = byHand({ size: 4 });
+  whole.q.offer(0, [BUFFERS, 1, 0]);
+  assert.ok(whole.take() >= 0);
+  whole.q.offer(1, ...Array.from({ length: 4 }, () => [BUFFERS, 1, 0] as const)); // as long as the ring, and one is out
+  assert.is(whole.take(), -1);
+  assert.is(whole.queue.broken, "ring-oversubscribed");
 });
 
 test("a list longer than the ring, or that is not all there, is refused", () => {

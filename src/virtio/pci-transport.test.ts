@@ -838,6 +838,29 @@ test("VIO-102 VIO-103 VIO-104 a queue is reset alone, and starts again with anot
   }
 });
 
+test("VIO-103 a batch that is open when its queue is reset is closed: nothing is notified of it later", () => {
+  for (const packed of [false, true]) {
+    const { host, toy, driver, q } = withOptions(RING_RESET, packed);
+    if (q instanceof RawPackedRing) q.offer(0, [BUFFERS, 1, WRITE]);
+    else {
+      q.describe(0, BUFFERS, 1, WRITE);
+      q.offer(0);
+    }
+    const queue = toy.bus!.queue(0);
+    assert.ok(queue.begin());
+    toy.chain.clear();
+    assert.ok(queue.take(toy.chain));
+    queue.push(toy.chain.heads[0]!, 1);
+    queue.publish();
+    driver.write(0x16, 2, 0);
+    driver.write(0x3a, 2, 1);
+    driver.queue(0, packed ? new RawPackedRing(host, 4, 0x5_0000) : new RawRing(host, 4, 0x5_0000));
+    assert.ok(queue.begin());
+    toy.bus!.usedBuffers(queue);
+    assert.equal([host.intx, driver.read(0x1000, 1)], [false, 0]);
+  }
+});
+
 test("a queue that is not enabled is not reset, and only 1 resets", () => {
   const { driver } = withOptions(RING_RESET, false);
   driver.write(0x16, 2, 1);
@@ -1467,6 +1490,22 @@ test("VIO-114 VIO-116 what was written although nobody offered it is kept in a s
       assert.equal(host.reports, ["features-refused"]);
     }
   }
+});
+
+test("registers that hold all ones are a state like any other", () => {
+  const { slot, driver } = rig();
+  driver.write(0x00, 4, 0xffff_ffff);
+  driver.write(0x08, 4, 0xffff_ffff);
+  driver.write(0x16, 2, 1);
+  for (let at = 0x20; at < 0x38; at += 4) driver.write(at, 4, 0xffff_ffff);
+  driver.write(0x16, 2, 0xffff);
+  driver.write(0x14, 1, 0xff);
+  const saved = structuredClone(slot.save());
+  const fresh = rig();
+  fresh.slot.load(saved);
+  assert.equal(fresh.slot.save(), saved);
+  fresh.driver.write(0x16, 2, 1);
+  for (let at = 0x20; at < 0x38; at += 4) assert.is(fresh.driver.read(at, 4), 0xffff_ffff);
 });
 
 test("a full ring is a state like any other: as many in flight, or unpublished, as it has descriptors", () => {

@@ -108,17 +108,13 @@ const OPTION_NAMES = Object.keys(BY_OPTION) as (keyof typeof BY_OPTION)[];
 
 /**
  * A register block whose values are computed: an access of any width and place becomes reads and writes of registers.
- * What is not declared reads 0. A write that begins in a register does not reach its neighbours.
+ * What is not declared, up to the end of a page, reads 0. A write that begins in a register does not reach its neighbours.
  */
 abstract class RegisterWindow {
-  readonly #start: Uint8Array; // per byte: where its register begins
-  readonly #end: Uint8Array; // per byte: where its register ends; 0 where there is none
-  readonly #size: number;
+  readonly #start = new Uint8Array(REGION_SIZE); // per byte: where its register begins
+  readonly #end = new Uint8Array(REGION_SIZE); // per byte: where its register ends; 0 where there is none
 
   constructor(map: RegisterMap) {
-    this.#size = map.size;
-    this.#start = new Uint8Array(map.size);
-    this.#end = new Uint8Array(map.size);
     for (const { at, width } of map.list) {
       this.#start.fill(at, at, at + width);
       this.#end.fill(at + width, at, at + width);
@@ -131,12 +127,11 @@ abstract class RegisterWindow {
   protected abstract set(at: number, value: number): void;
 
   readRegisters(offset: number, width: AccessWidth): number {
-    if (offset < this.#size && this.#start[offset] === offset && this.#end[offset] === offset + width)
-      return this.get(offset);
+    if (this.#start[offset] === offset && this.#end[offset] === offset + width) return this.get(offset);
     let value = 0;
     for (let i = 0, scale = 1; i < width; ) {
       const byte = offset + i;
-      const end = byte < this.#size ? this.#end[byte]! : 0;
+      const end = this.#end[byte]!;
       if (end === 0) {
         i++;
         scale *= 0x100;
@@ -154,7 +149,7 @@ abstract class RegisterWindow {
   }
 
   writeRegisters(offset: number, width: AccessWidth, value: number): void {
-    const end = offset < this.#size ? this.#end[offset]! : 0;
+    const end = this.#end[offset]!;
     if (end === 0) return;
     const start = this.#start[offset]!;
     const bytes = Math.min(end - offset, width);
