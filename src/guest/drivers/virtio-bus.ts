@@ -36,6 +36,12 @@ export const featuresOr = (a: VirtioFeatures, b: VirtioFeatures): VirtioFeatures
   hi: (a.hi | b.hi) >>> 0,
 });
 
+/** Those of `a` that are not in `b`. */
+export const featuresWithout = (a: VirtioFeatures, b: VirtioFeatures): VirtioFeatures => ({
+  lo: (a.lo & ~b.lo) >>> 0,
+  hi: (a.hi & ~b.hi) >>> 0,
+});
+
 export const hasFeature = (features: VirtioFeatures, bit: number): boolean =>
   ((bit < 32 ? features.lo >>> bit : features.hi >>> (bit - 32)) & 1) !== 0;
 
@@ -93,7 +99,11 @@ export interface VirtioAttach extends VirtioProbe {
   fail(): void;
   /** Resets the device: afterwards it touches no memory. @throws DriverError ETIMEDOUT */
   stop(): void;
-  /** After `stop`: everything again up to the queues, whose rings are empty then. @throws DriverError */
+  /**
+   * After `stop`: everything again up to the queues, whose rings are empty then.
+   * @param features of those with which the child attached; the transport adds its own
+   * @throws DriverError EOPNOTSUPP when the device no longer offers them
+   */
   reinit(features: VirtioFeatures): void;
   /** DRIVER_OK. */
   reinitComplete(): void;

@@ -351,6 +351,23 @@ test("one queue is reset while the others go on: drained, empty, its vector set,
   assert.not(without.child.bus.restartVq(without.child.vqs[0]!, () => assert.unreachable()));
 });
 
+test("after a restart rings and features are what they were, whatever the device offers by then", () => {
+  const offered = [5, 16, 28, 29, 32];
+  const { fake, child } = rig({ modern: true, features: offered });
+  const before = fake.driverFeatures;
+  offered.push(34, 35); // packed rings, which the transport would like, and IN_ORDER
+  child.bus.reinit(virtioFeatures(5, 28, 29, 35));
+  assert.is(fake.driverFeatures, before);
+  child.bus.reinit(virtioFeatures(28, 29));
+  assert.is(fake.driverFeatures, before & ~32n);
+  offered.splice(offered.indexOf(29), 1);
+  assert.throws(
+    () => child.bus.reinit(virtioFeatures(5, 28, 29)),
+    (error: unknown) => error instanceof DriverError && error.code === "EOPNOTSUPP",
+  );
+  assert.ok(child.bus.withFeature(29), "what the queues are made for");
+});
+
 test("a configuration change reaches the child, by its vector and by bit 1 of the ISR", () => {
   for (const vectors of [4, 0]) {
     const { fake, child } = rig(

@@ -58,6 +58,7 @@ import { SplitVirtqueue } from "./split-virtqueue.js";
 import {
   featuresAnd,
   featuresOr,
+  featuresWithout,
   hasFeature,
   NO_FEATURES,
   VIRTIO,
@@ -144,6 +145,8 @@ export class VirtioPci implements VirtioAttach {
   readonly #own: VirtioFeatures;
 
   #features: VirtioFeatures = NO_FEATURES;
+  /** Those with which the child attached: its queues and buffers are made for them. */
+  #granted: VirtioFeatures = NO_FEATURES;
   #callbacks: VirtioCallbacks = {};
   #queues: Queue[] = [];
   #vqTag: DmaTag | null = null;
@@ -191,12 +194,8 @@ export class VirtioPci implements VirtioAttach {
   }
 
   finalizeFeatures(): void {
-    if (!this.modern) return; // the legacy interface has no FEATURES_OK
-    if (!hasFeature(this.#features, VIRTIO_F_VERSION_1))
-      throw new DriverError("EOPNOTSUPP", "the device has modern registers and does not offer VIRTIO_F_VERSION_1");
-    this.#addStatus(VIRTIO_CONFIG_S_FEATURES_OK);
-    if ((this.#regs.getStatus() & VIRTIO_CONFIG_S_FEATURES_OK) === 0)
-      throw new DriverError("EOPNOTSUPP", "the device refuses these features: FEATURES_OK did not stay");
+    this.#granted = this.#features;
+    this.#confirmFeatures();
   }
 
   withFeature(bit: number): boolean {
@@ -299,8 +298,12 @@ export class VirtioPci implements VirtioAttach {
     this.stop();
     this.#addStatus(VIRTIO_CONFIG_S_ACKNOWLEDGE);
     this.#addStatus(VIRTIO_CONFIG_S_DRIVER);
-    this.negotiateFeatures(features);
-    this.finalizeFeatures();
+    this.#features = featuresAnd(this.#granted, featuresOr(features, this.#own));
+    const missing = featuresWithout(this.#features, this.#regs.hostFeatures());
+    if (missing.lo !== 0 || missing.hi !== 0)
+      throw new DriverError("EOPNOTSUPP", "the device no longer offers what it did when it was attached");
+    this.#regs.setGuestFeatures(this.#features);
+    this.#confirmFeatures();
     for (const { vq } of this.#queues) {
       vq.reinit(this.#vqSize(vq.index));
       this.#regs.setVq(vq);
@@ -372,8 +375,18 @@ export class VirtioPci implements VirtioAttach {
       for (const { vq } of this.#queues.splice(0).reverse()) vq[Symbol.dispose]();
       this.#vqTag?.[Symbol.dispose]();
       this.#vqTag = null;
-      this.#features = NO_FEATURES;
+      this.#features = this.#granted = NO_FEATURES;
     }
+  }
+
+  /** Ends a negotiation. §3.1.1 step 5 */
+  #confirmFeatures(): void {
+    if (!this.modern) return; // the legacy interface has no FEATURES_OK
+    if (!hasFeature(this.#features, VIRTIO_F_VERSION_1))
+      throw new DriverError("EOPNOTSUPP", "the device has modern registers and does not offer VIRTIO_F_VERSION_1");
+    this.#addStatus(VIRTIO_CONFIG_S_FEATURES_OK);
+    if ((this.#regs.getStatus() & VIRTIO_CONFIG_S_FEATURES_OK) === 0)
+      throw new DriverError("EOPNOTSUPP", "the device refuses these features: FEATURES_OK did not stay");
   }
 
   /** Status bits are only ever added; a reset clears them. §2.1.1 */
