@@ -10,7 +10,9 @@ import type {
   Timer,
   Verdict,
 } from "../contract/index.js";
+import { namedCounters } from "./counters.js";
 import { FrameRing } from "./frame-ring.js";
+import { InlinePort, type Lane } from "./inline-port.js";
 import { LimitsRecord, NOTHING_PLUGGED } from "./offload.js";
 import { Prng } from "./prng.js";
 
@@ -105,67 +107,39 @@ const RATES: Required<FaultRates> = {
  * Frames that are lost, duplicated or under way were `taken` from their sender's view, as on a real cable. A direction
  * with faults holds what the other side answers `later` to, and drops when it is full; one without passes everything on.
  */
-export class Faults implements NetPort, Stateful {
-  readonly #port: NetPort;
-  readonly #inbound: Lane;
-  readonly #outbound: Lane;
-
+export class Faults extends InlinePort<FaultLane> implements Stateful {
   /** @throws ConfigError `fault-rate`, `fault-delay`, `fault-room`, `prng-seed` */
   constructor(port: NetPort, options: FaultOptions) {
-    this.#port = port;
-    this.#inbound = new Lane(options, "inbound", options.seed);
+    const inbound = new FaultLane(options, "inbound", options.seed);
     // Its own numbers: what happens one way must not depend on how much goes the other way.
-    this.#outbound = new Lane(options, "outbound", (options.seed ^ 0x5bd1_e995) >>> 0);
-    this.#inbound.reverse = this.#outbound;
-    this.#outbound.reverse = this.#inbound;
-    this.#inbound.to = port;
+    const outbound = new FaultLane(options, "outbound", (options.seed ^ 0x5bd1_e995) >>> 0);
+    super(port, inbound, outbound);
+    inbound.reverse = outbound;
+    outbound.reverse = inbound;
   }
 
-  offer(bytes: Uint8Array, start: number, length: number, offload: Offload | null, queueHint: number): Verdict {
-    return this.#inbound.offer(bytes, start, length, offload, queueHint);
-  }
-
-  endBatch(): void {
-    this.#inbound.endBatch();
-  }
-
-  ready(queueHint: number): void {
-    this.#inbound.ready(queueHint);
-  }
-
-  accepts(): EndpointLimits {
-    return this.#inbound.accepts();
-  }
-
-  attach(far: NetEndpoint | null): void {
-    const before = this.#outbound.to;
-    this.#outbound.to = far; // first: a card may send from within its attach
-    try {
-      this.#port.attach(far === null ? null : this.#outbound);
-    } catch (error) {
-      this.#outbound.to = before;
-      throw error;
-    }
+  override attach(far: NetEndpoint | null): void {
+    super.attach(far);
     if (far !== null) return;
-    this.#inbound.clear();
-    this.#outbound.clear();
+    this.inbound.clear();
+    this.outbound.clear();
   }
 
   /** A copy of what was counted. */
   counters(): { readonly inbound: FaultCounters; readonly outbound: FaultCounters } {
-    return { inbound: this.#inbound.counters(), outbound: this.#outbound.counters() };
+    return { inbound: this.inbound.counters(), outbound: this.outbound.counters() };
   }
 
   save(): SavedState {
-    return { version: 1, inbound: this.#inbound.save(), outbound: this.#outbound.save() };
+    return { version: 1, inbound: this.inbound.save(), outbound: this.outbound.save() };
   }
 
   load(state: SavedState): void {
     const reader = new StateReader(state, "faults", 1);
-    const inbound = this.#inbound.parse(reader.object("inbound"));
-    const outbound = this.#outbound.parse(reader.object("outbound"));
-    this.#inbound.apply(inbound);
-    this.#outbound.apply(outbound);
+    const inbound = this.inbound.parse(reader.object("inbound"));
+    const outbound = this.outbound.parse(reader.object("outbound"));
+    this.inbound.apply(inbound);
+    this.outbound.apply(outbound);
   }
 }
 
@@ -181,7 +155,7 @@ interface LaneState {
 }
 
 /** One direction: it stands for `to` towards the sender. */
-class Lane implements NetEndpoint {
+class FaultLane implements Lane {
   readonly #rates: Required<FaultRates>;
   readonly #clock: Clock;
   readonly #timer: Timer;
@@ -189,7 +163,7 @@ class Lane implements NetEndpoint {
   /** without faults everything is passed on, flow control included */
   readonly faulty: boolean;
   to: NetEndpoint | null = null;
-  reverse: Lane | null = null;
+  reverse: FaultLane | null = null;
   readonly #counts = new Float64Array(NAMES.length);
   #prng: Prng;
   #ring: FrameRing;
@@ -295,9 +269,7 @@ class Lane implements NetEndpoint {
   }
 
   counters(): FaultCounters {
-    const counters: Record<string, number> = { held: this.#ring.held };
-    for (const [i, name] of NAMES.entries()) counters[name] = this.#counts[i]!;
-    return counters as { [name in keyof FaultCounters]: number };
+    return { ...namedCounters(NAMES, this.#counts), held: this.#ring.held };
   }
 
   save(): SavedState {

@@ -10,6 +10,7 @@ import type {
   Timer,
   Verdict,
 } from "../contract/index.js";
+import { namedCounters } from "./counters.js";
 import { LONGEST_FINISHED } from "./finish.js";
 import { FrameRing } from "./frame-ring.js";
 import { MacTable } from "./mac-table.js";
@@ -393,9 +394,7 @@ class SwitchPort implements NetPort {
   }
 
   counters(): SwitchPortCounters {
-    const counters: Record<string, number> = { held: this.#ring.held };
-    for (const [i, name] of NAMES.entries()) counters[name] = this.counts[i]!;
-    return counters as { [name in keyof SwitchPortCounters]: number };
+    return { ...namedCounters(NAMES, this.counts), held: this.#ring.held };
   }
 
   save(): SavedState {

@@ -1,4 +1,5 @@
 import type { EndpointLimits, NetEndpoint, NetPort, Offload, Verdict } from "../contract/index.js";
+import { InlinePort, type Lane } from "./inline-port.js";
 import { NOTHING_PLUGGED } from "./offload.js";
 import type { Direction, PcapngWriter } from "./pcapng.js";
 
@@ -12,50 +13,16 @@ export type TapInterfaces = number | { readonly inbound: number; readonly outbou
  * answered `later` is recorded when it is taken. Checksums that the card left open are recorded open.
  * The file is flushed at the end of each batch.
  */
-export class Tap implements NetPort {
-  readonly #port: NetPort;
-  readonly #inbound: TapLane;
-  readonly #outbound: TapLane;
-
+export class Tap extends InlinePort<TapLane> {
   /** @param port the card's end; frames it sends are outbound; @param interfaces ids of `writer.addInterface` */
   constructor(port: NetPort, writer: PcapngWriter, interfaces: TapInterfaces) {
     const ids = typeof interfaces === "number" ? { inbound: interfaces, outbound: interfaces } : interfaces;
-    this.#port = port;
-    this.#inbound = new TapLane(writer, ids.inbound, "inbound");
-    this.#outbound = new TapLane(writer, ids.outbound, "outbound");
-    this.#inbound.to = port;
-  }
-
-  offer(bytes: Uint8Array, start: number, length: number, offload: Offload | null, queueHint: number): Verdict {
-    return this.#inbound.offer(bytes, start, length, offload, queueHint);
-  }
-
-  endBatch(): void {
-    this.#inbound.endBatch();
-  }
-
-  ready(queueHint: number): void {
-    this.#port.ready(queueHint);
-  }
-
-  accepts(): EndpointLimits {
-    return this.#port.accepts();
-  }
-
-  attach(far: NetEndpoint | null): void {
-    const before = this.#outbound.to;
-    this.#outbound.to = far; // first: a card may send from within its attach
-    try {
-      this.#port.attach(far === null ? null : this.#outbound);
-    } catch (error) {
-      this.#outbound.to = before;
-      throw error;
-    }
+    super(port, new TapLane(writer, ids.inbound, "inbound"), new TapLane(writer, ids.outbound, "outbound"));
   }
 }
 
 /** One direction: what it is offered, it records and hands on. */
-class TapLane implements NetEndpoint {
+class TapLane implements Lane {
   to: NetEndpoint | null = null;
   readonly #writer: PcapngWriter;
   readonly #id: number;

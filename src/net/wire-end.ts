@@ -1,5 +1,6 @@
 import { ETHER_HDR_LEN, StateError, type StateReader } from "../bytes/index.js";
 import type { EndpointLimits, NetEndpoint, NetPort, Offload, SavedState, Verdict } from "../contract/index.js";
+import { namedCounters } from "./counters.js";
 import { Finisher, LONGEST_FINISHED } from "./finish.js";
 import { Fragmenter } from "./fragment.js";
 import { GSO_KINDS, isDhcp, NOTHING_PLUGGED, OffloadRecord, offloadFits, takesOffload } from "./offload.js";
@@ -191,9 +192,7 @@ export class WireEnd implements NetEndpoint {
   }
 
   counters(): WireCounters {
-    const counters: Record<string, number> = { held: this.#restSegments };
-    for (const [i, name] of NAMES.entries()) counters[name] = this.#counts[i]!;
-    return counters as { [name in keyof WireCounters]: number };
+    return { ...namedCounters(NAMES, this.#counts), held: this.#restSegments };
   }
 
   save(): SavedState {
