@@ -196,7 +196,7 @@ test("RTL-044 EWEN, WRITE, polling while it programs, and the word reads back", 
 });
 
 test("ERASE, WRAL and ERAL program one word or all; what falls short of 16 bits programs nothing", () => {
-  const rig = new Rig();
+  const rig = new Rig({ timing: "immediate" });
   extended(rig, 0b110000);
   select(rig);
   send(rig, 0b111, 3);

@@ -61,7 +61,7 @@ const MAX_MTU = 16361;
 /** @throws ConfigError `chip`, `mac-address`, `mtu`, `eeprom-type`, `fcs`, `timing`, `pci-clock`, `wake` */
 export const checkOptions = (options: Rtl8169Options): CheckedOptions => {
   const { mac = DEFAULT_MAC, mtu = 1500, link = true, eeprom = "93C46", fcs = "by-strictness" } = options;
-  const { chip = "RTL8169SB", timing = "immediate", pciClock = 33 } = options;
+  const { chip = "RTL8169SB", timing = "by-strictness", pciClock = 33 } = options;
   if (!Object.hasOwn(RTL8169_CHIPS, chip))
     throw new ConfigError("chip", `chip ${String(chip)}: expected one of ${Object.keys(RTL8169_CHIPS).join(", ")}`);
   if (!Number.isInteger(mtu) || mtu < MIN_MTU || mtu > MAX_MTU)

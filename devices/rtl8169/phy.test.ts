@@ -16,7 +16,7 @@ test("RTL-046 registers 2 and 3 name an RTL8211B", () => {
 });
 
 test("RTL-047 a write with Flag 1 clears Flag and stores the value", () => {
-  const rig = new Rig();
+  const rig = new Rig({ timing: "immediate" });
   rig.w32(0x60, 0x8004_0de1);
   assert.is(rig.r32(0x60), 0x0004_0de1);
   rig.w32(0x60, 0x0004_0000);
@@ -24,7 +24,7 @@ test("RTL-047 a write with Flag 1 clears Flag and stores the value", () => {
 });
 
 test("RTL-048 a read sets Flag, and Flag and data stay until the next command", () => {
-  const rig = new Rig();
+  const rig = new Rig({ timing: "immediate" });
   rig.w32(0x60, 0x0002_0000);
   for (let i = 0; i < 3; i++) assert.is(rig.r32(0x60), 0x8002_001c);
   rig.clock.advance(MS);
@@ -34,7 +34,7 @@ test("RTL-048 a read sets Flag, and Flag and data stay until the next command", 
 });
 
 test("a dword in two words or four bytes is one command, started by the byte with Flag", () => {
-  const rig = new Rig();
+  const rig = new Rig({ timing: "immediate" });
   rig.w16(0x60, 0x0000);
   rig.w16(0x62, 0x0002);
   assert.is(rig.r32(0x60), 0x8002_001c);
@@ -46,6 +46,21 @@ test("a dword in two words or four bytes is one command, started by the byte wit
   ] as const)
     rig.w8(at, value);
   assert.is(rig.phyRead(4), 0x0de1);
+});
+
+test("by default a strict host has accesses take their time, and a lenient one does not", () => {
+  for (const [options, real] of [
+    [{ strictness: "strict" }, true],
+    [{ strictness: "lenient" }, false],
+    [{ strictness: "strict", timing: "immediate" }, false],
+    [{ strictness: "lenient", timing: "real" }, true],
+  ] as const) {
+    const rig = new Rig(options);
+    rig.w32(0x60, 0x0002_0000);
+    assert.is(rig.r32(0x60), real ? 0x0002_0000 : 0x8002_001c);
+    rig.clock.advance(25_600);
+    assert.is(rig.r32(0x60), 0x8002_001c);
+  }
 });
 
 test("with real timing an access takes 25.6 µs, and one that comes too early is lost and reported", () => {
