@@ -302,6 +302,8 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     if ((touched & RING_BASES) !== 0) this.#rebase(touched);
     if ((touched & DERIVED_FROM) !== 0) this.#derive();
     if ((touched & (H.RCR | H.RBSTART)) !== 0) this.#showBuffer();
+    if ((touched & H.RBSTART) !== 0 && (regs.get(R.RBSTART.at, 1) & 3) !== 0)
+      this.#core.report("rx-misaligned", regs.get(R.RBSTART.at, 4));
     if ((touched & H.TCR) !== 0 && offset === R.TCR.at && (value & TCR_CLRABT) !== 0) this.#clearAbort();
     if ((touched & H.MPC) !== 0) regs.set(R.MPC.at, 4, 0);
     if ((touched & H.TCTR) !== 0) this.#timer.restart(regs.get(R.TimerInt.at, 4));
@@ -446,7 +448,8 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
       this.#transmitter.normal.deactivate();
       this.#transmitter.high.deactivate();
     }
-    this.#buffer.configure(regs.get(R.RBSTART.at, 4), field(rcr, RCR_RBLEN), (rcr & RCR_WRAP) !== 0);
+    const buffer = regs.get(R.RBSTART.at, 4);
+    this.#buffer.configure(this.strict ? buffer - (buffer % 4) : buffer, field(rcr, RCR_RBLEN), (rcr & RCR_WRAP) !== 0);
     const receiver = this.#receiver;
     this.#inBuffer = (cplus & CPRX) === 0;
     receiver.use(this.#inBuffer ? this.#buffer : receiver.ring);
@@ -581,7 +584,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     return used;
   }
 
-  get losesRunts(): boolean {
+  get strict(): boolean {
     return this.#core.seams.strictness === "strict";
   }
 

@@ -279,6 +279,17 @@ test("a lenient card leaves the FCS out, unless it is asked for", () => {
   assert.is(fcs({ fcs: "computed" }), fcsOf(frameTo(MAC, 60)));
 });
 
+test("the ring begins at a dword: a strict card leaves the low address bits out", () => {
+  const rig = started();
+  rig.w32(0x30, RING + 3);
+  assert.is(rig.reports.at(-1)?.code, "rx-misaligned");
+  rig.deliver(frameTo(MAC, 60));
+  assert.is(rig.get32(RING), 0x0040_4001);
+  const lenient = startOld(rig8139({}, { strictness: "lenient" }), RING + 3, 0x0f);
+  lenient.deliver(frameTo(MAC, 60));
+  assert.equal(lenient.get(RING + 3, 4), Uint8Array.of(0x01, 0x40, 0x40, 0x00));
+});
+
 test("a record across two windows of RAM is scattered", () => {
   const windows = [
     { base: 0, size: RING + 0x31 },

@@ -227,6 +227,21 @@ test("SIZE has 13 bits, and what it names is sent", () => {
   assert.is(rig.r32(0x10), 0xbfff);
 });
 
+test("a buffer begins at a dword: a strict card leaves the low address bits out, a lenient one does as it is told", () => {
+  for (const [strictness, sent] of [
+    ["strict", 0],
+    ["lenient", 2],
+  ] as const) {
+    const rig = started("RTL8139C", strictness);
+    const bytes = Uint8Array.from({ length: 64 }, (_, i) => i);
+    rig.put(FRAME, bytes);
+    sendSlot(rig, 0, FRAME + 2, 60);
+    assert.equal(rig.far.frames, [bytes.subarray(sent, sent + 60)]);
+    assert.is(rig.reports[0]?.code, "tx-misaligned");
+    assert.is(rig.reports[0]?.value, FRAME + 2);
+  }
+});
+
 test("with a host that defers work the slot is the chip's until then", () => {
   const rig = started();
   rig.work.policy = "deferred";

@@ -20,8 +20,8 @@ const STAGE_SIZE = SIZE + 1;
 export interface SlotHost {
   /** TSADn */
   slotAddress(slot: number): number;
-  /** whether a frame too short for the wire is lost there, as it is on hardware */
-  readonly losesRunts: boolean;
+  /** only what hardware would do: a frame too short for the wire is lost there, and buffers begin at dwords */
+  readonly strict: boolean;
   /** whether somebody hears what is sent */
   readonly carrier: boolean;
 }
@@ -149,11 +149,11 @@ export class LegacyTx {
 
   #send(door: DmaDoor, slot: number): Outcome {
     const card = this.#card;
-    const address = this.#host.slotAddress(slot);
+    const address = this.#address(slot);
     const length = this.#tsd[slot]! & SIZE;
     if (length < ETHER_MIN_LEN) {
       card.report("tx-runt", length);
-      if (length < ETHER_HDR_LEN || this.#host.losesRunts) return this.#lost();
+      if (length < ETHER_HDR_LEN || this.#host.strict) return this.#lost();
     }
     if (!card.noCrc && door.locate(address, length)) return this.#offer(door.bytes, door.at, length, 0);
     if (this.#stage.length === 0) this.#makeStage();
@@ -166,6 +166,14 @@ export class LegacyTx {
     if (card.fcsHolds(this.#stageView, 0, length)) return this.#offer(this.#stage, 0, length - FCS_LEN, length);
     card.report("tx-bad-fcs", length);
     return this.#lost();
+  }
+
+  /** The chip leaves AD[1:0] low; Observed: FreeBSD's rl(4) and 8139too copy every frame for that. */
+  #address(slot: number): number {
+    const address = this.#host.slotAddress(slot);
+    if (address % 4 === 0) return address;
+    this.#card.report("tx-misaligned", address);
+    return this.#host.strict ? address - (address % 4) : address;
   }
 
   #offer(bytes: Uint8Array, start: number, length: number, copied: number): Outcome {
