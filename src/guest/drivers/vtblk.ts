@@ -29,12 +29,15 @@ import {
   type DmaMemory,
   type Driver,
   DriverError,
-  type Errno,
   type FrameSegments,
 } from "../types.js";
 import { frameSegments } from "./ifnet.js";
 import { VIRTIO, type VirtioAttach, type VirtioFeatures, type VirtioProbe, virtioFeatures } from "./virtio-bus.js";
 import { ENOSPC, type Virtqueue, VQ_OK } from "./virtqueue.js";
+import { BOUNCE, DiskCalls } from "./vtblk-calls.js";
+import { type Bio, type Disk, EFBIG, EINVAL, EIO, ENXIO, EOPNOTSUPP, EROFS } from "./vtblk-disk.js";
+
+export { type Bio, type Disk, EFBIG, EINVAL, EIO, ENXIO, EOPNOTSUPP, EROFS } from "./vtblk-disk.js";
 
 /**
  * vtblk: the virtio block driver, of which a disk `vtbd0` comes. One queue, as FreeBSD's; no barriers, no SCSI commands.
@@ -42,29 +45,10 @@ import { ENOSPC, type Virtqueue, VQ_OK } from "./virtqueue.js";
  * @see VIRTIO 1.3 §5.2; FreeBSD sys/dev/virtio/block/virtio_blk.c for the order of steps
  */
 
-// Results of a request; numbers of FreeBSD's errno.h, beside VQ_OK and ENOSPC.
-/** The device answered with an error, or with nonsense. */
-export const EIO = 5;
-/** The disk is gone: detached, suspended, or its device no longer resets. */
-export const ENXIO = 6;
-/** Beyond the end, or not in whole blocks. */
-export const EINVAL = 22;
-/** More pieces or bytes than the device takes in one request. */
-export const EFBIG = 27;
-/** The disk is read-only. */
-export const EROFS = 30;
-/** The device does not do that. */
-export const EOPNOTSUPP = 45;
-
 /** Pieces of data of the longest request, if the device does not set a lower limit. */
 const SEGS_MAX = 32;
 /** bytes of the longest request; FreeBSD's maxphys */
 const MAXPHYS = 0x10_0000;
-/** bytes of the buffer through which `read` and `write` go */
-const BOUNCE = 0x1_0000;
-/** A blocking call is given 10 s. */
-const WAIT_POLLS = 10_000;
-const WAIT_POLL_US = 1000;
 /** Largest block that is believed, bytes. */
 const MAX_BLOCK = 0x1_0000;
 // A slot of a request's own memory: header, segment of a DISCARD, status.
@@ -75,51 +59,6 @@ const SLOT_STATUS = 32;
 const NO_STATUS = 0xff;
 
 const CONFIG = VIRTIO_BLK_CONFIG.regs;
-
-/** A request: struct bio. The driver reads it in `submit` and keeps it until `done`. */
-export interface Bio {
-  readonly command: "read" | "write" | "flush" | "delete";
-  /** first block; not looked at by `flush` */
-  readonly lba: number;
-  /** blocks; not looked at by `flush` */
-  readonly count: number;
-  /** DMA memory of `count` blocks, for `read` and `write`; the driver does every `sync`. Untouched until `done` */
-  readonly data: FrameSegments | null;
-  /**
-   * Told once for each `submit` that was taken, in any order, from within `poll`, `delay` or a blocking call.
-   * @param error VQ_OK, EIO, EOPNOTSUPP or ENXIO
-   */
-  done(bio: Bio, error: number): void;
-}
-
-/** A disk as its driver offers it; geom(4)'s provider, without GEOM. */
-export interface Disk {
-  /** `vtbd0` */
-  readonly name: string;
-  /** blocks */
-  readonly sectors: number;
-  /** bytes of a block */
-  readonly blockSize: number;
-  readonly readOnly: boolean;
-  /** blocks of the longest `Bio` */
-  readonly maxBlocks: number;
-  /**
-   * Queues a request; the doorbell rings with `kick`.
-   * @returns VQ_OK; ENOSPC: no room, try again after a `done`; EINVAL, EFBIG, EROFS, EOPNOTSUPP, ENXIO: it will never be taken
-   */
-  submit(bio: Bio): number;
-  kick(): void;
-  /** requests that were taken and not yet told */
-  readonly inFlight: number;
-  /** Reads `count` blocks, of any number. @throws DriverError EIO, EINVAL, ENXIO, ETIMEDOUT */
-  read(lba: number, count: number): Uint8Array;
-  /** Writes whole blocks. @throws DriverError EIO, EINVAL, EOPNOTSUPP (read-only), ENXIO, ETIMEDOUT */
-  write(lba: number, bytes: Uint8Array): void;
-  /** Everything written is on the medium when this returns. @throws DriverError EIO, ENXIO, ETIMEDOUT */
-  flush(): void;
-  /** The device's own name for itself; empty when it has none. @throws DriverError ETIMEDOUT, ENXIO */
-  ident(): string;
-}
 
 export interface VtblkOptions {
   /** Features not to ask for, by bit number. */
@@ -150,9 +89,7 @@ export class Vtblk implements Disk {
   readonly #bios: (Bio | null)[]; // by slot
   readonly #segments: FrameSegments;
   readonly #maxDelete: number; // device's sectors
-  readonly #bounce: DmaMemory;
-  readonly #bounceBlocks: number;
-  #bounceBusy = false;
+  readonly #calls: DiskCalls;
   #epoch = 0; // changes when the queue is emptied under a handler's feet
   #alive = true; // requests are taken
   #resetting = false;
@@ -202,9 +139,8 @@ export class Vtblk implements Disk {
     for (let i = 0; i < slots; i++) this.#slotsFree[i] = slots - 1 - i;
     this.#bios = new Array<Bio | null>(slots).fill(null);
     this.#segments = frameSegments(this.#segsMax + 2);
-    this.#bounce = this.#alloc(Math.max(BOUNCE, this.blockSize), 4096);
     this.maxBlocks = Math.floor(Math.min(MAXPHYS, this.#segsMax * sizeMax) / this.blockSize);
-    this.#bounceBlocks = Math.min(this.maxBlocks, Math.floor(this.#bounce.size / this.blockSize));
+    this.#calls = new DiskCalls(this, this.#alloc(Math.max(BOUNCE, this.blockSize), 4096));
 
     // 4. Interrupts, and what the transport has to tell
     bus.setupIntr();
@@ -251,57 +187,49 @@ export class Vtblk implements Disk {
   }
 
   read(lba: number, count: number): Uint8Array {
-    const bytes = new Uint8Array(this.#check(lba, count) * this.blockSize);
-    for (let done = 0; done < count; ) {
-      const part = Math.min(count - done, this.#bounceBlocks);
-      this.#throughBounce("read", lba + done, part, () =>
-        this.#bounce.copyOut(0, bytes, done * this.blockSize, part * this.blockSize),
-      );
-      done += part;
-    }
-    return bytes;
+    return this.#calls.read(lba, count);
   }
 
   write(lba: number, bytes: Uint8Array): void {
-    const count = this.#check(lba, bytes.length / this.blockSize);
-    for (let done = 0; done < count; ) {
-      const part = Math.min(count - done, this.#bounceBlocks);
-      this.#throughBounce("write", lba + done, part, null, () =>
-        this.#bounce.copyIn(0, bytes, done * this.blockSize, part * this.blockSize),
-      );
-      done += part;
-    }
+    this.#calls.write(lba, bytes);
   }
 
   flush(): void {
-    if (!this.#bus.withFeature(VIRTIO_BLK_F_FLUSH)) return;
-    this.#wait("flush", (done) => this.submit({ command: "flush", lba: 0, count: 0, data: null, done }));
+    if (this.#bus.withFeature(VIRTIO_BLK_F_FLUSH)) this.#calls.flush();
   }
 
   ident(): string {
-    return this.#withBounce("ident", () => {
-      const bounce = this.#bounce;
-      // A device that writes less than it should leaves NULs.
-      bounce.copyIn(0, new Uint8Array(VIRTIO_BLK_ID_BYTES), 0, VIRTIO_BLK_ID_BYTES);
-      bounce.sync(0, VIRTIO_BLK_ID_BYTES, "prewrite");
-      const data = frameSegments(1);
-      data.count = 1;
-      data.paddr[0] = bounce.paddr;
-      data.len[0] = VIRTIO_BLK_ID_BYTES;
-      const error = this.#answer("ident", (done) => {
-        const bio: Bio = { command: "read", lba: 0, count: 0, data, done };
-        const pieces = this.#pieces(bio, VIRTIO_BLK_ID_BYTES);
-        return pieces < 0 ? -pieces : this.#enqueue(bio, VIRTIO_BLK_T_GET_ID, 0, 1, pieces);
-      });
-      if (error !== VQ_OK) return "";
-      const bytes = new Uint8Array(VIRTIO_BLK_ID_BYTES);
-      bounce.copyOut(0, bytes, 0, VIRTIO_BLK_ID_BYTES);
-      const end = bytes.indexOf(0);
-      return Array.from(end < 0 ? bytes : bytes.subarray(0, end), (byte) =>
-        byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : "?",
-      ).join("");
-    });
+    return this.#calls.ident();
   }
+
+  // ---------------------------------------------------------------------------------------------- for blocking calls
+
+  submitIdent(bio: Bio): number {
+    if (!this.#alive) return ENXIO;
+    const pieces = this.#pieces(bio, VIRTIO_BLK_ID_BYTES);
+    return pieces < 0 ? -pieces : this.#enqueue(bio, VIRTIO_BLK_T_GET_ID, 0, 1, pieces);
+  }
+
+  reap(): void {
+    if (!this.#alive) return;
+    const epoch = this.#epoch;
+    for (let slot = this.vq.dequeue(); slot >= 0; slot = this.vq.dequeue()) {
+      this.#complete(slot);
+      if (epoch !== this.#epoch) return;
+    }
+  }
+
+  unanswered(what: string): void {
+    this.timeouts++;
+    this.#dev.log(`${what} was not answered; resetting the device`);
+    this.reset();
+  }
+
+  delay(us: number): void {
+    this.#bus.machine.delay(us);
+  }
+
+  // ---------------------------------------------------------------------------------------------- reset
 
   /** Gives up what is in flight (EIO) and makes the device new. @returns whether it is back; if not, the disk is gone */
   reset(): boolean {
@@ -506,89 +434,6 @@ export class Vtblk implements Disk {
     bio.done(bio, error);
   }
 
-  // ---------------------------------------------------------------------------------------------- blocking calls
-
-  /** @returns `count`; @throws DriverError EINVAL */
-  #check(lba: number, count: number): number {
-    const whole = Number.isSafeInteger(lba) && Number.isSafeInteger(count) && lba >= 0 && count >= 0;
-    if (!whole || lba + count > this.#sectors)
-      throw new DriverError("EINVAL", `${this.name}: blocks ${lba}+${count} of ${this.#sectors}`);
-    return count;
-  }
-
-  #throughBounce(
-    command: "read" | "write",
-    lba: number,
-    count: number,
-    after: (() => void) | null,
-    before?: () => void,
-  ): void {
-    this.#withBounce(command, () => {
-      before?.();
-      const data = frameSegments(1);
-      data.count = 1;
-      data.paddr[0] = this.#bounce.paddr;
-      data.len[0] = count * this.blockSize;
-      this.#wait(command, (done) => this.submit({ command, lba, count, data, done }));
-      after?.();
-    });
-  }
-
-  #withBounce<T>(what: string, run: () => T): T {
-    if (this.#bounceBusy) throw new DriverError("EBUSY", `${this.name}: ${what} within another blocking call`);
-    this.#bounceBusy = true;
-    try {
-      return run();
-    } finally {
-      this.#bounceBusy = false;
-    }
-  }
-
-  /** A request that must be well answered. */
-  #wait(what: string, submit: (done: Bio["done"]) => number): void {
-    const error = this.#answer(what, submit);
-    if (error === VQ_OK) return;
-    const code = CODES[error] ?? "EIO";
-    throw new DriverError(code, `${this.name}: ${what} ${error === EROFS ? "to a read-only disk" : "failed"}`);
-  }
-
-  /** Submits and waits, at most ten seconds. @returns its result; @throws DriverError ETIMEDOUT, after a reset of the device */
-  #answer(what: string, submit: (done: Bio["done"]) => number): number {
-    let result = -1;
-    const done = (_bio: Bio, error: number): void => {
-      result = error;
-    };
-    let polls = 0;
-    for (let taken = submit(done); taken !== VQ_OK; taken = submit(done)) {
-      if (taken !== ENOSPC) return taken;
-      this.#poll(what, polls++); // the queue is full of others' requests
-    }
-    this.kick();
-    this.#reap();
-    while (result < 0) this.#poll(what, polls++);
-    return result;
-  }
-
-  #poll(what: string, polls: number): void {
-    if (polls === WAIT_POLLS) {
-      this.timeouts++;
-      this.#dev.log(`${what} was not answered; resetting the device`);
-      this.reset();
-      throw new DriverError("ETIMEDOUT", `${this.name}: ${what} was not answered`);
-    }
-    this.#bus.machine.delay(WAIT_POLL_US);
-    this.#reap(); // an interrupt may be lost, or not come because we are inside a handler
-  }
-
-  #reap(): void {
-    if (!this.#alive) return;
-    const epoch = this.#epoch;
-    for (let slot = this.vq.dequeue(); slot >= 0; slot = this.vq.dequeue()) {
-      this.#complete(slot);
-      if (epoch !== this.#epoch) return;
-    }
-  }
-
   // ---------------------------------------------------------------------------------------------- stop and start
 
   /** First the reset, then its buffers are ours again. §3.3.1 @returns false when the device does not even reset */
@@ -631,15 +476,6 @@ export class Vtblk implements Disk {
     return this.#dev.resources.use(tag.alloc(bytes));
   }
 }
-
-const CODES: { readonly [error: number]: Errno } = {
-  [EIO]: "EIO",
-  [ENXIO]: "ENXIO",
-  [EINVAL]: "EINVAL",
-  [EFBIG]: "EFBIG",
-  [EROFS]: "EOPNOTSUPP",
-  [EOPNOTSUPP]: "EOPNOTSUPP",
-};
 
 /** Makes the driver `vtblk`. */
 export const vtblkDriver = (options: VtblkOptions = {}): Driver<VirtioProbe, VirtioAttach, Vtblk> => ({
