@@ -37,13 +37,25 @@ export const IFCAP_VLAN_HWCSUM = 0x80;
 export const IFCAP_TSO4 = 0x100;
 export const IFCAP_TSO6 = 0x200;
 export const IFCAP_LRO = 0x400;
+export const IFCAP_WOL_UCAST = 0x800;
+export const IFCAP_WOL_MCAST = 0x1000;
+export const IFCAP_WOL_MAGIC = 0x2000;
 export const IFCAP_LINKSTATE = 0x80000;
 export const IFCAP_RXCSUM_IPV6 = 0x20_0000;
 export const IFCAP_TXCSUM_IPV6 = 0x40_0000;
 export const IFCAP_TXCSUM_ANY = IFCAP_TXCSUM | IFCAP_TXCSUM_IPV6;
 export const IFCAP_RXCSUM_ANY = IFCAP_RXCSUM | IFCAP_RXCSUM_IPV6;
 /** What an administrator may switch. */
-const IFCAP_OFFLOADS = IFCAP_TXCSUM_ANY | IFCAP_RXCSUM_ANY | IFCAP_TSO4 | IFCAP_TSO6 | IFCAP_LRO | IFCAP_VLAN_HWTAGGING;
+const IFCAP_OFFLOADS =
+  IFCAP_TXCSUM_ANY |
+  IFCAP_RXCSUM_ANY |
+  IFCAP_TSO4 |
+  IFCAP_TSO6 |
+  IFCAP_LRO |
+  IFCAP_VLAN_HWTAGGING |
+  IFCAP_WOL_UCAST |
+  IFCAP_WOL_MCAST |
+  IFCAP_WOL_MAGIC;
 /** `vlan` of a frame without a tag for the card */
 export const NO_VLAN = -1;
 
@@ -114,7 +126,7 @@ export abstract class EthernetInterface implements Ifnet {
   onLink: Ifnet["onLink"] = null;
   flags = IFF_BROADCAST | IFF_SIMPLEX | IFF_MULTICAST;
   capenable = IFCAP_VLAN_MTU;
-  /** offloads that the card has, IFCAP_* bits */
+  /** what the card has and an administrator may switch, IFCAP_* bits */
   protected offloads = 0;
   /** groups that the administrator wants */
   protected groups: readonly Uint8Array[] = [];

@@ -29,6 +29,9 @@ export {
   IFCAP_VLAN_HWCSUM,
   IFCAP_VLAN_HWTAGGING,
   IFCAP_VLAN_MTU,
+  IFCAP_WOL_MAGIC,
+  IFCAP_WOL_MCAST,
+  IFCAP_WOL_UCAST,
 } from "./ifnet.js";
 export { PackedVirtqueue } from "./packed-virtqueue.js";
 export { type Re, type ReOptions, type ReTally, re, reDriver } from "./re.js";

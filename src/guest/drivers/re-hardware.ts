@@ -12,17 +12,20 @@ import { DriverError, type PciProbe, type PnpMatch } from "../types.js";
 export interface ReLayout {
   readonly TPPoll: number;
   readonly TimerInt: number;
+  readonly CONFIG3: number;
   readonly CONFIG5: number;
 }
 
 const GIGABIT: ReLayout = {
   TPPoll: R.TPPoll.at,
   TimerInt: R.TimerInt.at,
+  CONFIG3: R.CONFIG3.at,
   CONFIG5: R.CONFIG5.at,
 };
 const CPLUS: ReLayout = {
   TPPoll: C.TPPoll.at,
   TimerInt: C.TimerInt.at,
+  CONFIG3: C.CONFIG3.at,
   CONFIG5: C.CONFIG5.at,
 };
 /** One bit is enough on gigabit chips; the C+ wants both. */

@@ -31,6 +31,7 @@ import {
   IFCAP_TSO4,
   IFCAP_VLAN_HWCSUM,
   IFCAP_VLAN_HWTAGGING,
+  IFCAP_WOL_MAGIC,
   NO_VLAN,
 } from "./ifnet.js";
 import type { MiiPhy } from "./mii.js";
@@ -42,6 +43,7 @@ import { CANNOT, cplusCommand, RE_OFFLOADS, TSO_MTU, txCommand } from "./re-offl
 import { ReRxRing, RX_BUFFER } from "./re-rx-ring.js";
 import { dumpTally, type ReTally } from "./re-tally.js";
 import { ReTxRing } from "./re-tx-ring.js";
+import { armWake, canWake, disarmWake, RE_WOL } from "./re-wol.js";
 import { CR_TE_RE, INTRS, ISR_TIMEOUT, ISR_TOK, ISR_TX, RealtekInterface, TCR_CONFIG } from "./realtek.js";
 import { Rgephy, type RgephyBus } from "./rgephy.js";
 import { Rlphy } from "./rlphy.js";
@@ -52,7 +54,7 @@ export type { ReTally } from "./re-tally.js";
  * re: RealTek's chips with descriptor rings on PCI, the RTL8169 family and the RTL8139C+, which `re-hardware.ts` tells apart.
  * The steps of attach and of `start` come in the order of FreeBSD's if_re.c; what differs says so.
  *
- * Left out: chips on PCI Express, wake-on-LAN, and the watchdog.
+ * Left out: chips on PCI Express, and the watchdog.
  */
 
 const TPPOLL_NPQ = bits(R.TPPoll.fields.NPQ);
@@ -165,6 +167,11 @@ export class Re extends RealtekInterface {
       this.capenable |= (this.offloads & ~IFCAP_TSO4) | IFCAP_VLAN_HWCSUM;
     }
 
+    if (canWake(pci)) {
+      this.offloads |= RE_WOL;
+      this.capenable |= IFCAP_WOL_MAGIC;
+    }
+
     // 9. Does DMA work?
     if (options.diagnose ?? this.#hw.diagnose) this.#diagnose(tag);
 
@@ -258,6 +265,19 @@ export class Re extends RealtekInterface {
 
   protected override changeMtu(): void {
     this.#limitTso();
+  }
+
+  override suspend(): void {
+    super.suspend();
+    if ((this.offloads & RE_WOL) === 0) return;
+    const wol = this.capenable & RE_WOL;
+    if (wol !== 0) this.filter();
+    armWake(this.dev.bus, this.io, this.#hw.layout, wol);
+  }
+
+  override resume(): void {
+    if ((this.offloads & RE_WOL) !== 0) disarmWake(this.io, this.#hw.layout);
+    super.resume();
   }
 
   protected override reset(): void {
