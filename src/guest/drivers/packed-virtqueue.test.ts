@@ -2,9 +2,9 @@ import * as fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { DriverError } from "../types.js";
-import { frameSegments } from "./ifnet.js";
 import { PackedVirtqueue } from "./packed-virtqueue.js";
-import { SplitMemory } from "./testing/split-memory.js";
+import type { SplitMemory } from "./testing/split-memory.js";
+import { segments, type VqRigOptions, vqRig } from "./testing/vq-rig.js";
 import { EMSGSIZE, ENOSPC, VQ_OK } from "./virtqueue.js";
 
 // The device's side here is written in the numbers of VIRTIO 1.3 §2.8, over the device's own copy of the memory.
@@ -97,56 +97,16 @@ class RawPacked {
   }
 }
 
-const rig = (options: { size?: number; eventIdx?: boolean; maxIndirect?: number; inOrder?: boolean } = {}) => {
-  const { size = 8, eventIdx = false, maxIndirect = 0, inOrder = false } = options;
-  const memory = new SplitMemory(0x10_0000);
-  const kicks: number[] = [];
-  const nexts: number[] = [];
-  const vq = new PackedVirtqueue({
-    name: "test0",
-    index: 5,
-    size,
-    align: 4096,
-    maxIndirect,
-    eventIdx,
-    inOrder,
-    tag: memory.tag(),
-    notifyVq: (index, next) => {
-      kicks.push(index);
-      nexts.push(next);
-    },
-  });
-  return { memory, vq, ring: new RawPacked(memory, vq), kicks, nexts };
-};
-
-/** n segments of 100, 101 … bytes from 0x5000 on, 0x1000 apart. */
-const segments = (n: number) => {
-  const list = frameSegments(n);
-  for (let i = 0; i < n; i++) {
-    list.paddr[i] = 0x5000 + 0x1000 * i;
-    list.len[i] = 100 + i;
-  }
-  list.count = n;
-  return list;
+const rig = (options: VqRigOptions = {}) => {
+  const { make, ...rest } = vqRig(PackedVirtqueue, options);
+  const vq = make();
+  return { ...rest, vq, ring: new RawPacked(rest.memory, vq) };
 };
 
 test("VIO-210 any number of descriptors up to 32768 will do", () => {
   for (const size of [0, 32769, -8, 1.5]) {
-    const memory = new SplitMemory(0x10_0000);
-    assert.throws(
-      () =>
-        new PackedVirtqueue({
-          name: "q",
-          index: 0,
-          size,
-          align: 4096,
-          maxIndirect: 0,
-          eventIdx: false,
-          tag: memory.tag(),
-          notifyVq: () => {},
-        }),
-      (error: unknown) => error instanceof DriverError && error.code === "EINVAL",
-    );
+    const { memory, make } = vqRig(PackedVirtqueue, { size });
+    assert.throws(make, (error: unknown) => error instanceof DriverError && error.code === "EINVAL");
     assert.is(memory.live, 0);
   }
   for (const size of [1, 3, 7, 256, 32768]) assert.is(rig({ size }).vq.nfree, size);

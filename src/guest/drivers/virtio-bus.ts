@@ -1,5 +1,13 @@
 import type { GuestBus } from "../../contract/index.js";
-import type { BusClass, DmaConstraints, DmaTag } from "../types.js";
+import {
+  BUS_PROBE_DEFAULT,
+  type BusClass,
+  type Device,
+  type DmaConstraints,
+  type DmaMemory,
+  type DmaTag,
+  type Driver,
+} from "../types.js";
 import type { Virtqueue } from "./virtqueue.js";
 
 /**
@@ -146,4 +154,35 @@ export const VIRTIO: BusClass<VirtioProbe, VirtioAttach> = {
     (match.device === undefined || match.device === view.device) &&
     (match.subvendor === undefined || match.subvendor === view.subvendor) &&
     (match.subdevice === undefined || match.subdevice === view.subdevice),
+};
+
+/** What the softc of a driver of a virtio child does. */
+interface VirtioSoftc {
+  detach(): void;
+  suspend(): void;
+  resume(): void;
+}
+
+/** Makes the driver of one type of virtio devices. @param desc as FreeBSD describes it */
+export const virtioDriver = <S extends VirtioSoftc>(
+  name: string,
+  deviceType: number,
+  desc: string,
+  attach: (dev: Device<VirtioAttach>) => S,
+): Driver<VirtioProbe, VirtioAttach, S> => ({
+  name,
+  bus: VIRTIO,
+  pnp: [{ deviceType }],
+  probe: (view) => (view.deviceType === deviceType ? { priority: BUS_PROBE_DEFAULT, desc } : null),
+  attach,
+  detach: (_dev, softc) => softc.detach(),
+  suspend: (_dev, softc) => softc.suspend(),
+  resume: (_dev, softc) => softc.resume(),
+  shutdown: (_dev, softc) => softc.suspend(),
+});
+
+/** Contiguous memory for a child, which goes back with it. */
+export const virtioMemory = (dev: Device<VirtioAttach>, bytes: number, alignment: number): DmaMemory => {
+  const tag = dev.resources.use(dev.bus.dmaTag({ alignment, nsegments: 1 }));
+  return dev.resources.use(tag.alloc(bytes));
 };

@@ -2,71 +2,21 @@ import * as fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { DriverError } from "../types.js";
-import { frameSegments } from "./ifnet.js";
 import { SplitVirtqueue } from "./split-virtqueue.js";
-import { RawRing, SplitMemory } from "./testing/split-memory.js";
+import { RawRing } from "./testing/split-memory.js";
+import { segments, type VqRigOptions, vqRig } from "./testing/vq-rig.js";
 import { EMSGSIZE, ENOSPC, type Virtqueue, VQ_OK } from "./virtqueue.js";
 
-interface Rig {
-  readonly memory: SplitMemory;
-  readonly vq: Virtqueue;
-  readonly ring: RawRing;
-  readonly kicks: number[];
-  /** upper halves of notification data */
-  readonly nexts: number[];
-}
-
-const rig = (options: { size?: number; eventIdx?: boolean; maxIndirect?: number; inOrder?: boolean } = {}): Rig => {
-  const { size = 8, eventIdx = false, maxIndirect = 0, inOrder = false } = options;
-  const memory = new SplitMemory(0x10_0000);
-  const kicks: number[] = [];
-  const nexts: number[] = [];
-  const vq = new SplitVirtqueue({
-    name: "test0",
-    index: 5,
-    size,
-    align: 4096,
-    maxIndirect,
-    eventIdx,
-    inOrder,
-    tag: memory.tag(),
-    notifyVq: (index, next) => {
-      kicks.push(index);
-      nexts.push(next);
-    },
-  });
-  const ring = new RawRing(memory, vq.descPaddr, vq.availPaddr, vq.usedPaddr, size);
-  return { memory, vq, ring, kicks, nexts };
-};
-
-/** n segments of 100, 101 … bytes from 0x5000 on, 0x1000 apart. */
-const segments = (n: number) => {
-  const list = frameSegments(n);
-  for (let i = 0; i < n; i++) {
-    list.paddr[i] = 0x5000 + 0x1000 * i;
-    list.len[i] = 100 + i;
-  }
-  list.count = n;
-  return list;
+const rig = (options: VqRigOptions = {}) => {
+  const { make, ...rest } = vqRig(SplitVirtqueue, options);
+  const vq: Virtqueue = make();
+  return { ...rest, vq, ring: new RawRing(rest.memory, vq.descPaddr, vq.availPaddr, vq.usedPaddr, vq.size) };
 };
 
 test("VIO-344 sizes that are no power of two are rejected, before any memory is taken", () => {
   for (const size of [0, 3, 6, 255, 257, 65536, -8, 1.5]) {
-    const memory = new SplitMemory(0x10_0000);
-    assert.throws(
-      () =>
-        new SplitVirtqueue({
-          name: "q",
-          index: 0,
-          size,
-          align: 4096,
-          maxIndirect: 0,
-          eventIdx: false,
-          tag: memory.tag(),
-          notifyVq: () => {},
-        }),
-      (error: unknown) => error instanceof DriverError && error.code === "EINVAL",
-    );
+    const { memory, make } = vqRig(SplitVirtqueue, { size });
+    assert.throws(make, (error: unknown) => error instanceof DriverError && error.code === "EINVAL");
     assert.is(memory.live, 0);
   }
   for (const size of [1, 2, 256]) assert.is(rig({ size }).vq.nfree, size);

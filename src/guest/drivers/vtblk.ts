@@ -22,17 +22,16 @@ import {
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
 } from "../../spec/virtio-blk.js";
-import {
-  BUS_PROBE_DEFAULT,
-  BusError,
-  type Device,
-  type DmaMemory,
-  type Driver,
-  DriverError,
-  type FrameSegments,
-} from "../types.js";
+import { BusError, type Device, type DmaMemory, type Driver, DriverError, type FrameSegments } from "../types.js";
 import { frameSegments } from "./ifnet.js";
-import { VIRTIO, type VirtioAttach, type VirtioFeatures, type VirtioProbe, virtioFeatures } from "./virtio-bus.js";
+import {
+  type VirtioAttach,
+  type VirtioFeatures,
+  type VirtioProbe,
+  virtioDriver,
+  virtioFeatures,
+  virtioMemory,
+} from "./virtio-bus.js";
 import { ENOSPC, type Virtqueue, VQ_OK } from "./virtqueue.js";
 import { BOUNCE, DiskCalls } from "./vtblk-calls.js";
 import { type Bio, type Disk, EFBIG, EINVAL, EIO, ENXIO, EOPNOTSUPP, EROFS } from "./vtblk-disk.js";
@@ -133,14 +132,14 @@ export class Vtblk implements Disk {
     this.#segsMax = Math.min(segsWanted, this.vq.size - 2);
     if (this.#segsMax < 1) throw new DriverError("EINVAL", `${this.name}: a queue of ${this.vq.size} holds no request`);
     const slots = this.vq.size;
-    this.#slots = this.#alloc(slots * SLOT, 64);
+    this.#slots = virtioMemory(dev, slots * SLOT, 64);
     this.#slotsFree = new Uint16Array(slots);
     this.#slotsTop = slots;
     for (let i = 0; i < slots; i++) this.#slotsFree[i] = slots - 1 - i;
     this.#bios = new Array<Bio | null>(slots).fill(null);
     this.#segments = frameSegments(this.#segsMax + 2);
     this.maxBlocks = Math.floor(Math.min(MAXPHYS, this.#segsMax * sizeMax) / this.blockSize);
-    this.#calls = new DiskCalls(this, this.#alloc(Math.max(BOUNCE, this.blockSize), 4096));
+    this.#calls = new DiskCalls(this, virtioMemory(dev, Math.max(BOUNCE, this.blockSize), 4096));
 
     // 4. Interrupts, and what the transport has to tell
     bus.setupIntr();
@@ -470,25 +469,10 @@ export class Vtblk implements Disk {
     this.#dev.log(`lost: ${why.message}`);
     return false;
   }
-
-  #alloc(bytes: number, alignment: number): DmaMemory {
-    const tag = this.#dev.resources.use(this.#bus.dmaTag({ alignment, nsegments: 1 }));
-    return this.#dev.resources.use(tag.alloc(bytes));
-  }
 }
 
 /** Makes the driver `vtblk`. */
-export const vtblkDriver = (options: VtblkOptions = {}): Driver<VirtioProbe, VirtioAttach, Vtblk> => ({
-  name: "vtblk",
-  bus: VIRTIO,
-  pnp: [{ deviceType: VIRTIO_ID_BLOCK }],
-  probe: (view) =>
-    view.deviceType === VIRTIO_ID_BLOCK ? { priority: BUS_PROBE_DEFAULT, desc: "VirtIO Block Adapter" } : null,
-  attach: (dev) => new Vtblk(dev, options),
-  detach: (_dev, vtblk) => vtblk.detach(),
-  suspend: (_dev, vtblk) => vtblk.suspend(),
-  resume: (_dev, vtblk) => vtblk.resume(),
-  shutdown: (_dev, vtblk) => vtblk.suspend(),
-});
+export const vtblkDriver = (options: VtblkOptions = {}): Driver<VirtioProbe, VirtioAttach, Vtblk> =>
+  virtioDriver("vtblk", VIRTIO_ID_BLOCK, "VirtIO Block Adapter", (dev) => new Vtblk(dev, options));
 
 export const vtblk = vtblkDriver();

@@ -32,10 +32,8 @@ import {
   VIRTIO_NET_S_LINK_UP,
 } from "../../spec/virtio-net.js";
 import {
-  BUS_PROBE_DEFAULT,
   BusError,
   type Device,
-  type DmaMemory,
   type Driver,
   DriverError,
   type FrameSegments,
@@ -67,11 +65,12 @@ import {
 } from "./ifnet.js";
 import {
   hasFeature,
-  VIRTIO,
   type VirtioAttach,
   type VirtioFeatures,
   type VirtioProbe,
   type VqAllocInfo,
+  virtioDriver,
+  virtioMemory,
 } from "./virtio-bus.js";
 import { ENOSPC, type Virtqueue, VQ_OK } from "./virtqueue.js";
 import { CONTROL_BYTES, VtnetControl } from "./vtnet-control.js";
@@ -189,14 +188,14 @@ export class Vtnet extends EthernetInterface {
     this.#rx = pairs.map((pair) => this.#allocRx(vqs[2 * pair]!, layout));
     this.#tx = pairs.map((pair) => {
       const vq = vqs[2 * pair + 1]!;
-      return new VtnetTx(vq, this.#alloc(vq.size * TX_HDR_STRIDE, 64), layout.hdrSize);
+      return new VtnetTx(vq, virtioMemory(this.#dev, vq.size * TX_HDR_STRIDE, 64), layout.hdrSize);
     });
     this.#sent = new SentFrames(this.#tx.reduce((frames, { vq }) => frames + vq.size, 0));
     const ctrlvq = vqs[2 * this.queuePairs];
     this.#control =
       ctrlvq === undefined
         ? null
-        : new VtnetControl(bus, ctrlvq, this.#alloc(CONTROL_BYTES, 4096), (message) => dev.log(message));
+        : new VtnetControl(bus, ctrlvq, virtioMemory(this.#dev, CONTROL_BYTES, 4096), (message) => dev.log(message));
 
     // 4. Interrupts, and what the transport has to tell
     bus.setupIntr();
@@ -652,28 +651,13 @@ export class Vtnet extends EthernetInterface {
     const { clusterBytes, mergeable } = layout;
     const large = !mergeable && (this.offloads & IFCAP_LRO) !== 0;
     const most = large ? Math.max(1, Math.floor(LRO_MEMORY / this.queuePairs / clusterBytes)) : vq.size;
-    const memory = this.#alloc(Math.min(vq.size, most) * clusterBytes, 4096);
+    const memory = virtioMemory(this.#dev, Math.min(vq.size, most) * clusterBytes, 4096);
     return new VtnetRx(this, this.#bus, vq, memory, layout);
-  }
-
-  #alloc(bytes: number, alignment: number): DmaMemory {
-    const tag = this.#dev.resources.use(this.#bus.dmaTag({ alignment, nsegments: 1 }));
-    return this.#dev.resources.use(tag.alloc(bytes));
   }
 }
 
 /** Makes the driver `vtnet`. */
-export const vtnetDriver = (options: VtnetOptions = {}): Driver<VirtioProbe, VirtioAttach, Vtnet> => ({
-  name: "vtnet",
-  bus: VIRTIO,
-  pnp: [{ deviceType: VIRTIO_ID_NET }],
-  probe: (view) =>
-    view.deviceType === VIRTIO_ID_NET ? { priority: BUS_PROBE_DEFAULT, desc: "VirtIO Networking Adapter" } : null,
-  attach: (dev) => new Vtnet(dev, options),
-  detach: (_dev, vtnet) => vtnet.detach(),
-  suspend: (_dev, vtnet) => vtnet.suspend(),
-  resume: (_dev, vtnet) => vtnet.resume(),
-  shutdown: (_dev, vtnet) => vtnet.suspend(),
-});
+export const vtnetDriver = (options: VtnetOptions = {}): Driver<VirtioProbe, VirtioAttach, Vtnet> =>
+  virtioDriver("vtnet", VIRTIO_ID_NET, "VirtIO Networking Adapter", (dev) => new Vtnet(dev, options));
 
 export const vtnet = vtnetDriver();
