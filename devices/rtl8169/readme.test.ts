@@ -58,7 +58,7 @@ const gigabit = (): string =>
     .join("");
 
 const fast = (): string =>
-  head("chip", "FreeBSD's name", "revision", "TCR", "unlike RTL8139C+") +
+  head("chip", "name in drivers", "revision", "TCR", "unlike RTL8139C+") +
   (Object.keys(RTL8139_CHIPS) as (keyof typeof RTL8139_CHIPS)[])
     .map((chip) => {
       const { name, revisionId, version } = RTL8139_CHIPS[chip];
