@@ -5,7 +5,7 @@ import modernGolden from "../../fixtures/golden/virtio-blk-modern.json" with { t
 import transitionalGolden from "../../fixtures/golden/virtio-blk-transitional.json" with { type: "json" };
 import { ConfigError, StateError } from "../../src/bytes/index.js";
 import { type BlockBackend, memoryDisk, virtioBlk } from "./index.js";
-import { Guest, TestDisk, TestHost } from "./testing.js";
+import { Guest, hostOf, TestDisk } from "./testing.js";
 
 const GOLDEN_DISK = 1_048_576;
 const bytesOf = (spaced: string): number[] => spaced.split(" ").map((b) => Number.parseInt(b, 16));
@@ -122,7 +122,7 @@ test("a saved card goes on where it was; the disk's bytes are the backend's own"
   g.write(3, new Uint8Array(512).fill(0x77));
   const saved = structuredClone(g.card.save());
   const other = virtioBlk({ backend: disk });
-  other.connect(new TestHost());
+  other.connect(hostOf());
   other.load(saved);
   assert.equal(other.save(), g.card.save());
   assert.equal(other.counters(), g.card.counters());
@@ -139,13 +139,13 @@ test("a card goes on identically from a state taken between any two requests", (
       if (i === cutAt) {
         const state = structuredClone(g.card.save());
         const fresh = new Guest({ disk });
-        fresh.host.put(0x40_0000, g.host.bytesAt(0x40_0000, 0x4000));
+        fresh.host.put(0x40_0000, g.host.copyOf(0x40_0000, 0x4000));
         fresh.card.load(state);
         g = fresh;
       }
       if (i === 2) g.setConfig(32, 1, 0);
       answers.push(i % 2 === 0 ? g.write(i, new Uint8Array(512).fill(i)) : g.read(i - 1, 1024));
-      answers.push(g.usedIdx(), g.isr, g.card.counters());
+      answers.push(g.usedIdx(0), g.isr, g.card.counters());
     }
     return JSON.stringify([answers, disk.log, [...disk.bytes]]);
   };

@@ -35,7 +35,7 @@ test("VIO-328 VIO-336 whole sectors inside the capacity are read and written; us
       const length = 512 * count;
       const before = g.disk.bytes.slice();
       assert.equal(g.read(sector, length), [OK, length + 1]);
-      assert.equal(g.host.bytesAt(DATA, length), before.slice(512 * sector, 512 * sector + length));
+      assert.equal(g.host.copyOf(DATA, length), before.slice(512 * sector, 512 * sector + length));
       const data = pattern(length);
       assert.equal(g.write(sector, data), [OK, 1]);
       before.set(data, 512 * sector);
@@ -62,10 +62,10 @@ test("VIO-329 beyond the end, or in parts of a sector: IOERR, and nothing moves"
       const g = new Guest({ via });
       const before = g.disk.bytes.slice();
       g.host.put(DATA, pattern(length));
-      const ram = g.host.bytesAt(DATA, length);
+      const ram = g.host.copyOf(DATA, length);
       // Nothing of the data was written for certain, so nothing is claimed. §2.7.8.2
       assert.equal(g.read(sector, length), [IOERR, length === 0 ? 1 : 0], `read ${sector}+${length}`);
-      assert.equal(g.host.bytesAt(DATA, length), ram);
+      assert.equal(g.host.copyOf(DATA, length), ram);
       assert.equal(g.write(sector, ram), [IOERR, 1], `write ${sector}+${length}`);
       assert.equal(g.disk.bytes, before);
       assert.equal(g.disk.log, [], "the backend was not asked");
@@ -78,12 +78,12 @@ test("VIO-329 a sector number of all ones overflows nothing", () => {
   const g = new Guest();
   g.header(0, 0);
   g.host.put(HEADER + 8, new Uint8Array(8).fill(0xff));
-  g.chain(0, [
+  g.post(0, [
     [HEADER, 16, 0],
     [DATA, 512, WRITE],
     [STATUS, 1, WRITE],
   ]);
-  g.notify();
+  g.notify(0);
   assert.is(g.host.get(STATUS, 1), IOERR);
 });
 
@@ -124,7 +124,7 @@ test("VIO-331 types that nobody knows, or that are not offered: UNSUPP", () => {
       const g = new Guest();
       g.host.put(DATA, new Uint8Array(64).fill(0xee));
       assert.is(g.request(type, 0, data)[0], UNSUPP, `type ${type}`);
-      assert.equal(g.host.bytesAt(DATA, 64), new Uint8Array(64).fill(0xee));
+      assert.equal(g.host.copyOf(DATA, 64), new Uint8Array(64).fill(0xee));
       assert.equal(g.disk.log, []);
       assert.is(g.status & 0x40, 0);
     }
@@ -143,7 +143,7 @@ test("VIO-332 FLUSH asks the backend before it is answered, and a backend that f
   const before: number[] = [];
   const { flush } = g.disk;
   g.disk.flush = () => {
-    before.push(g.host.get(STATUS, 1), g.usedIdx());
+    before.push(g.host.get(STATUS, 1), g.usedIdx(0));
     return flush.call(g.disk);
   };
   assert.equal(g.request(4, 0, []), [OK, 1]);
@@ -183,16 +183,16 @@ test("VIO-333 GET_ID returns 20 bytes, padded with NULs, and as much as there is
   const text = [..."SERIAL-0123456789"].map((c) => c.charCodeAt(0));
   fresh();
   assert.equal(g.request(8, 0, [[DATA, 20, WRITE]]), [OK, 21]);
-  assert.equal([...g.host.bytesAt(DATA, 21)], [...text, 0, 0, 0, 0xee]);
+  assert.equal([...g.host.copyOf(DATA, 21)], [...text, 0, 0, 0, 0xee]);
   fresh();
   assert.equal(g.request(8, 0, [[DATA, 7, WRITE]]), [OK, 8]);
-  assert.equal([...g.host.bytesAt(DATA, 8)], [...text.slice(0, 7), 0xee]);
+  assert.equal([...g.host.copyOf(DATA, 8)], [...text.slice(0, 7), 0xee]);
   fresh();
   assert.equal(g.request(8, 0, [[DATA, 64, WRITE]]), [OK, 20], "the gap before the status is not claimed");
-  assert.equal([...g.host.bytesAt(DATA, 22)], [...text, 0, 0, 0, 0xee, 0xee]);
+  assert.equal([...g.host.copyOf(DATA, 22)], [...text, 0, 0, 0, 0xee, 0xee]);
   const full = new Guest({ card: { serial: "12345678901234567890" } });
   full.request(8, 0, [[DATA, 20, WRITE]]);
-  assert.equal(String.fromCharCode(...full.host.bytesAt(DATA, 20)), "12345678901234567890");
+  assert.equal(String.fromCharCode(...full.host.copyOf(DATA, 20)), "12345678901234567890");
 });
 
 test("DISCARD and WRITE_ZEROES reach the backend with their range", () => {
@@ -255,17 +255,17 @@ test("VIO-335 VIO-328 header, data and status are a stream: any framing gives th
       const outEnds = cutsOf(out.length, ...cuts);
       place(out, DATA, outEnds);
       g.host.set(STATUS, 1, 0xee);
-      g.chain(0, [...pieces(DATA, outEnds, 0), [STATUS, 1, WRITE]]);
-      g.notify();
-      assert.equal([g.usedIdx(), g.entry(0), g.host.get(STATUS, 1)], [1, [0, 1], OK], `cuts ${cuts}`);
+      g.post(0, [...pieces(DATA, outEnds, 0), [STATUS, 1, WRITE]]);
+      g.notify(0);
+      assert.equal([g.usedIdx(0), g.entry(0, 0), g.host.get(STATUS, 1)], [1, [0, 1], OK], `cuts ${cuts}`);
       assert.equal(g.disk.bytes.slice(7 * 512, 9 * 512), pattern(1024));
 
       const inEnds = cutsOf(1025, ...cuts);
       g.header(0, 7);
-      g.chain(100, [[HEADER, 16, 0], ...pieces(DATA, inEnds, WRITE)]);
-      g.notify();
-      assert.equal([g.usedIdx(), g.entry(1)], [2, [100, 1025]]);
-      const read = inEnds.flatMap((end, i) => [...g.host.bytesAt(DATA + 0x1000 * i, end - (inEnds[i - 1] ?? 0))]);
+      g.post(100, [[HEADER, 16, 0], ...pieces(DATA, inEnds, WRITE)]);
+      g.notify(0);
+      assert.equal([g.usedIdx(0), g.entry(0, 1)], [2, [100, 1025]]);
+      const read = inEnds.flatMap((end, i) => [...g.host.copyOf(DATA + 0x1000 * i, end - (inEnds[i - 1] ?? 0))]);
       assert.equal(read, [...pattern(1024), OK]);
     }
 });
@@ -284,7 +284,7 @@ test("VIO-335 indirect tables and memory across windows make no difference", () 
     ];
     const submit = (list: readonly Piece[]) => {
       if (!indirect) {
-        g.chain(0, list);
+        g.post(0, list);
         return;
       }
       const table = 0x60_0000;
@@ -294,21 +294,21 @@ test("VIO-335 indirect tables and memory across windows make no difference", () 
         g.host.set(table + 16 * i + 12, 2, flags | (i + 1 < list.length ? 1 : 0));
         g.host.set(table + 16 * i + 14, 2, i + 1);
       }
-      g.describe(0, table, 16 * list.length, 4);
-      g.available(0);
+      g.describe(0, 0, table, 16 * list.length, 4);
+      g.available(0, 0);
     };
     g.header(1, 3);
     g.host.put(DATA, pattern(1024));
     submit(pieces(0));
-    g.notify();
+    g.notify(0);
     assert.equal(g.disk.bytes.slice(1536, 2560), pattern(1024));
     g.host.put(DATA, new Uint8Array(1024));
     g.header(0, 3);
     submit(pieces(WRITE));
     g.host.written.length = 0;
-    g.notify();
-    assert.equal(g.host.bytesAt(DATA, 1024), pattern(1024));
-    assert.equal(g.entry(1), [0, 1025]);
+    g.notify(0);
+    assert.equal(g.host.copyOf(DATA, 1024), pattern(1024));
+    assert.equal(g.entry(0, 1), [0, 1025]);
     assert.ok(
       g.host.written.some(([start, end]) => start <= DATA && end >= DATA + 1024),
       "the host hears which memory was written",
@@ -337,26 +337,26 @@ test("VIO-337 without a whole header, or without room for a status, the device f
       const g = new Guest({ via });
       assert.equal(g.read(0, 512), [OK, 513]);
       g.host.put(STATUS, [0xee]);
-      g.chain(10, [
+      g.post(10, [
         [HEADER, 16, 0],
         [DATA, 512, WRITE],
         [STATUS + 1, 1, WRITE],
       ]);
-      g.chain(20, pieces);
-      g.chain(30, [
+      g.post(20, pieces);
+      g.post(30, [
         [HEADER, 16, 0],
         [DATA, 512, WRITE],
         [STATUS + 2, 1, WRITE],
       ]);
       g.isr;
-      g.notify();
-      assert.equal([g.usedIdx(), g.entry(1)], [2, [10, 513]], "what came before is answered");
-      assert.equal([...g.host.bytesAt(STATUS, 3)], [0xee, 0, 0]);
+      g.notify(0);
+      assert.equal([g.usedIdx(0), g.entry(0, 1)], [2, [10, 513]], "what came before is answered");
+      assert.equal([...g.host.copyOf(STATUS, 3)], [0xee, 0, 0]);
       assert.equal(g.host.reports, ["blk-request-incomplete"]);
       assert.is(g.status & 0x40, via === "modern" ? 0x40 : 0);
       assert.is(g.isr & 1, 1);
-      g.notify();
-      assert.is(g.usedIdx(), 2, "latched");
+      g.notify(0);
+      assert.is(g.usedIdx(0), 2, "latched");
       g.setUp(0);
       assert.equal(g.read(0, 512), [OK, 513], "a reset mends it");
     }
@@ -368,18 +368,18 @@ test("VIO-338 heads in any order are answered under their own id", () => {
     const heads = [200, 8, 40, 0, 120, 16];
     for (const [i, head] of heads.entries()) {
       g.header(0, 10 + i, HEADER + 0x100 * i);
-      g.chain(head, [
+      g.post(head, [
         [HEADER + 0x100 * i, 16, 0],
         [DATA + 0x1000 * i, 512 * (i + 1), WRITE],
         [STATUS + i, 1, WRITE],
       ]);
     }
-    g.notify();
-    assert.is(g.usedIdx(), heads.length);
+    g.notify(0);
+    assert.is(g.usedIdx(0), heads.length);
     for (const [i, head] of heads.entries()) {
-      assert.equal(g.entry(i), [head, 512 * (i + 1) + 1]);
+      assert.equal(g.entry(0, i), [head, 512 * (i + 1) + 1]);
       const from = 512 * (10 + i);
-      assert.equal(g.host.bytesAt(DATA + 0x1000 * i, 512 * (i + 1)), g.disk.bytes.slice(from, from + 512 * (i + 1)));
+      assert.equal(g.host.copyOf(DATA + 0x1000 * i, 512 * (i + 1)), g.disk.bytes.slice(from, from + 512 * (i + 1)));
     }
     assert.equal(g.host.levels, [1], "one interrupt for the batch");
   }
@@ -401,11 +401,11 @@ test("VIO-340 SeaBIOS's steps: queue before features, 512-byte blocks, and a pol
   g.out(0x16, 2, 0);
   assert.is(g.card.barRead(4, 0x18, 2), 256);
   assert.is(g.card.barRead(4, 0x1c, 2), 0);
-  g.out(0x20, 4, g.desc());
+  g.out(0x20, 4, g.desc(0));
   g.out(0x24, 4, 0);
-  g.out(0x28, 4, g.avail());
+  g.out(0x28, 4, g.avail(0));
   g.out(0x2c, 4, 0);
-  g.out(0x30, 4, g.used());
+  g.out(0x30, 4, g.used(0));
   g.out(0x34, 4, 0);
   g.out(0x1c, 2, 1);
   assert.is(g.card.barRead(4, 0x1e, 2), 0);
@@ -417,7 +417,7 @@ test("VIO-340 SeaBIOS's steps: queue before features, 512-byte blocks, and a pol
   assert.is(g.status, 0x0b);
   assert.equal([g.config(0, 4), g.config(4, 4), g.config(20, 4)], [64, 0, 512]);
   g.status = 0x0f;
-  g.host.set(g.avail(), 2, 1);
+  g.host.set(g.avail(0), 2, 1);
   assert.equal(g.request(0, 0, [[DATA, 512, WRITE]]), [OK, 513]);
   assert.is(g.isr, 0);
   // Legacy: bytes of the configuration, a queue of no more than 256, PFN 0 at first.
@@ -436,19 +436,19 @@ test("a run keeps to its budget, counts the bytes it moves, and comes back for t
   g.host.work.deferred = true;
   for (let i = 0; i < 10; i++) {
     g.header(0, 0, HEADER + 32 * i);
-    g.chain(3 * i, [
+    g.post(3 * i, [
       [HEADER + 32 * i, 16, 0],
       [DATA, 0x1_0000, WRITE],
       [STATUS + i, 1, WRITE],
     ]);
   }
-  g.notify();
+  g.notify(0);
   assert.is(g.host.work.turn(0, 19), 19); // 3 descriptors, and 64 KiB that count as 16
-  assert.is(g.usedIdx(), 1);
+  assert.is(g.usedIdx(0), 1);
   assert.is(g.host.work.turn(0, 20), 38);
-  assert.is(g.usedIdx(), 3);
+  assert.is(g.usedIdx(0), 3);
   assert.is(g.host.work.turn(0, 1000), 7 * 19);
-  assert.is(g.usedIdx(), 10);
+  assert.is(g.usedIdx(0), 10);
 });
 
 test("data of more than 64 MiB in one request: IOERR, however small the memory they name", () => {
@@ -463,9 +463,9 @@ test("data of more than 64 MiB in one request: IOERR, however small the memory t
     g.host.set(table + 16 * i + 12, 2, (i === 0 ? 0 : WRITE) | (i === count - 1 ? 0 : 1));
     g.host.set(table + 16 * i + 14, 2, i + 1);
   }
-  g.describe(0, table, 16 * count, 4);
-  g.available(0);
-  g.notify();
+  g.describe(0, 0, table, 16 * count, 4);
+  g.available(0, 0);
+  g.notify(0);
   assert.equal([g.host.get(STATUS, 1), g.host.reports, disk.log], [IOERR, ["blk-request-too-large"], []]);
 });
 
@@ -536,9 +536,9 @@ test("a hostile driver: nothing throws, hangs or is touched outside RAM and disk
           g.host.set(HEADER + 4 * i, 4, value);
           g.host.set(DATA + 4 * i, 4, value);
         }
-        for (const [i, d] of descriptors.entries()) g.describe(i, d.address, d.length, d.flags, d.next);
-        for (const head of heads) g.available(head);
-        g.notify();
+        for (const [i, d] of descriptors.entries()) g.describe(0, i, d.address, d.length, d.flags, d.next);
+        for (const head of heads) g.available(0, head);
+        g.notify(0);
         assert.ok(g.host.guardsIntact());
         if (readOnly) assert.equal(g.disk.bytes, before);
         g.setUp(0);

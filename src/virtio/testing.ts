@@ -1,5 +1,6 @@
-/** A host, a raw driver and a small device type for this room's own tests; not exported from the room. */
-import { StateReader, WindowedMemory } from "../bytes/index.js";
+/** A host, raw drivers and a small device type for tests, this room's and the cards'; not exported from the room. */
+import { StateReader } from "../bytes/index.js";
+import { GuardedRam, type RamWindow } from "../bytes/testing.js";
 import type {
   Clock,
   Diagnostic,
@@ -15,12 +16,14 @@ import { DescriptorChain } from "./descriptor-chain.js";
 import type { QueueDeclaration, VirtioBus, VirtioDevice } from "./device.js";
 import { FeatureSet } from "./features.js";
 
-const GUARD = 256;
-const GUARD_BYTE = 0xa5;
-
-class TestWork implements Work {
+/** Works its queues at once, or keeps requests until it is polled. */
+export class TestWork implements Work {
   /** keep requests until `poll` */
   deferred = false;
+  /** descriptors of a turn */
+  budget = 512;
+  /** what each turn used, since a test last emptied it */
+  readonly turns: number[] = [];
   readonly marks = new Set<number>();
   #runner: QueueRunner | null = null;
 
@@ -32,7 +35,13 @@ class TestWork implements Work {
     else this.runNow(queue);
   }
   runNow(queue: number): void {
-    for (let turns = 0; turns < 100 && (this.#runner?.runQueue(queue, 512) ?? 0) >= 512; turns++);
+    for (let left = 100; left > 0 && this.turn(queue, this.budget) >= this.budget; left--);
+  }
+  /** One turn of a queue. @returns descriptors used */
+  turn(queue: number, budget: number): number {
+    const used = this.#runner?.runQueue(queue, budget) ?? 0;
+    this.turns.push(used);
+    return used;
   }
   clear(): void {
     this.marks.clear();
@@ -50,45 +59,35 @@ const NO_CLOCK: Clock = {
 };
 
 /** RAM in windows with guard bytes around each, interrupts that are written down, work at once. */
-export class TestHost implements HostSeams {
-  readonly memory: WindowedMemory;
+export class TestHost extends GuardedRam implements HostSeams {
   readonly interrupts: HostInterrupts;
-  readonly clock = NO_CLOCK;
+  readonly clock: Clock = NO_CLOCK;
   readonly work = new TestWork();
   readonly strictness = "lenient";
   readonly report: (diagnostic: Diagnostic) => void;
   readonly reports: string[] = [];
-  readonly written: [start: number, end: number][] = [];
   /** level of INTx, and how often it rose */
   intx = false;
   rises = 0;
+  /** levels in the order in which they came */
+  readonly levels: number[] = [];
+  /** each is also written to RAM where there is some, as by a machine without an APIC */
   readonly messages: { vector: number; address: number; data: number }[] = [];
-  readonly #backing: Uint8Array[];
-  readonly #windows: readonly { readonly base: number; readonly size: number }[];
 
-  constructor(windows: readonly { base: number; size: number }[] = [{ base: 0, size: 0x20_0000 }]) {
-    this.#windows = windows;
-    this.#backing = windows.map(({ size }) => new Uint8Array(size + 2 * GUARD).fill(GUARD_BYTE));
-    const options = windows.map(({ base, size }, i) => ({
-      base,
-      bytes: this.#backing[i]!.subarray(GUARD, GUARD + size).fill(0),
-    }));
-    this.memory = new WindowedMemory(options, (start, end) => this.written.push([start, end]));
+  constructor(windows: readonly RamWindow[] = [{ base: 0, size: 0x20_0000 }]) {
+    super(windows);
     this.interrupts = {
       setIntx: (level) => {
         if (level && !this.intx) this.rises++;
         this.intx = level;
+        this.levels.push(level ? 1 : 0);
       },
-      message: (vector, address, data) => this.messages.push({ vector, address, data }),
+      message: (vector, address, data) => {
+        this.messages.push({ vector, address, data });
+        if (this.hasRam(address)) this.set(address, 4, data);
+      },
     };
     this.report = ({ code }) => this.reports.push(code);
-  }
-
-  /** Whether nothing was written beside the windows. */
-  guardsIntact(): boolean {
-    return this.#backing.every((bytes) =>
-      [bytes.subarray(0, GUARD), bytes.subarray(bytes.length - GUARD)].every((g) => g.every((b) => b === GUARD_BYTE)),
-    );
   }
 
   /** Tells of every write the device makes through the views of the windows, after it was made. */
@@ -109,54 +108,34 @@ export class TestHost implements HostSeams {
     }
   }
 
-  /** A byte of RAM by address. */
-  byte(address: number): number {
-    const [bytes, at] = this.#find(address);
-    return bytes[at]!;
-  }
-
-  setByte(address: number, value: number): void {
-    const [bytes, at] = this.#find(address);
-    bytes[at] = value;
-  }
-
   bytesAt(address: number, length: number): number[] {
-    return Array.from({ length }, (_, i) => this.byte(address + i));
-  }
-
-  put(address: number, bytes: ArrayLike<number>): void {
-    for (let i = 0; i < bytes.length; i++) this.setByte(address + i, bytes[i]!);
-  }
-
-  get(address: number, width: number): number {
-    return this.bytesAt(address, width).reduceRight((value, byte) => value * 256 + byte, 0);
-  }
-
-  set(address: number, width: number, value: number): void {
-    for (let i = 0, rest = value; i < width; i++, rest = Math.floor(rest / 256)) this.setByte(address + i, rest % 256);
-  }
-
-  #find(address: number): [Uint8Array, number] {
-    const i = this.#windows.findIndex(({ base, size }) => address >= base && address < base + size);
-    if (i < 0) throw new RangeError(`test: no RAM at ${address}`);
-    return [this.#backing[i]!, GUARD + address - this.#windows[i]!.base];
+    return [...this.copyOf(address, length)];
   }
 }
 
-/** A split ring written byte by byte with the offsets of VIRTIO 1.3 §2.7, none of which come from src/spec. */
-export class RawRing {
+/** Where the parts of a ring lie. */
+class RawAreas {
   readonly host: TestHost;
   readonly size: number;
   readonly desc: number;
+  /** available ring, or event suppression of the driver */
   readonly avail: number;
+  /** used ring, or event suppression of the device */
   readonly used: number;
 
-  constructor(host: TestHost, size: number, desc: number, avail = desc + 16 * size, used = avail + 4096) {
+  constructor(host: TestHost, size: number, desc: number, avail: number, used: number) {
     this.host = host;
     this.size = size;
     this.desc = desc;
     this.avail = avail;
     this.used = used;
+  }
+}
+
+/** A split ring written byte by byte with the offsets of VIRTIO 1.3 §2.7, none of which come from src/spec. */
+export class RawRing extends RawAreas {
+  constructor(host: TestHost, size: number, desc: number, avail = desc + 16 * size, used = avail + 4096) {
+    super(host, size, desc, avail, used);
   }
 
   /** Flags: 1 NEXT, 2 WRITE, 4 INDIRECT. @param table address of another table than the ring's */
@@ -203,23 +182,13 @@ export class RawRing {
 }
 
 /** A packed ring written byte by byte with the offsets of VIRTIO 1.3 §2.8, none of which come from src/spec. */
-export class RawPackedRing {
-  readonly host: TestHost;
-  readonly size: number;
-  readonly desc: number;
-  /** event suppression areas of driver and device */
-  readonly avail: number;
-  readonly used: number;
+export class RawPackedRing extends RawAreas {
   /** where the driver goes on, and its wrap counter */
   at = 0;
   wrap = true;
 
   constructor(host: TestHost, size: number, desc: number, avail = desc + 16 * size, used = avail + 4) {
-    this.host = host;
-    this.size = size;
-    this.desc = desc;
-    this.avail = avail;
-    this.used = used;
+    super(host, size, desc, avail, used);
   }
 
   /** Writes a slot as it is given; flags: 1 NEXT, 2 WRITE, 4 INDIRECT, 80h AVAIL, 8000h USED. @param table as for RawRing */
@@ -346,6 +315,133 @@ export class RawDriver {
   legacyQueue(index: number, ring: RawRing): void {
     this.legacyWrite(0x0e, 2, index);
     this.legacyWrite(0x08, 4, ring.desc / 4096);
+  }
+}
+
+/** [address, length, flags without NEXT] */
+export type Piece = readonly [address: number, length: number, flags: number];
+
+/** A card with queues set up by raw accesses through either interface, rings laid out as the legacy one wants them. */
+export class RawGuest<H extends TestHost = TestHost> {
+  readonly host: H;
+  readonly slot: Slot;
+  readonly modern: boolean;
+  /** of a queue, descriptors */
+  readonly sizeOf: (queue: number) => number;
+
+  /** Plugs the card in and turns Bus Master on. */
+  constructor(host: H, slot: Slot, via: "legacy" | "modern", sizeOf: (queue: number) => number) {
+    this.host = host;
+    this.slot = slot;
+    this.modern = via === "modern";
+    this.sizeOf = sizeOf;
+    slot.connect(host);
+    slot.configWrite(0x04, 2, 7);
+  }
+
+  /** From reset to the point before DRIVER_OK, with empty rings. @param hi bits 63–32 beside VERSION_1 */
+  prepare(queues: readonly number[], lo: number, hi: number): void {
+    for (const queue of queues) this.host.put(this.desc(queue), new Uint8Array(0x4000));
+    this.status = 0;
+    this.status = 1;
+    this.status = 3;
+    if (this.modern) {
+      this.out(0x08, 4, 0);
+      this.out(0x0c, 4, lo);
+      this.out(0x08, 4, 1);
+      this.out(0x0c, 4, hi + 1);
+      this.status = 0x0b;
+    } else this.slot.barWrite(0, 0x04, 4, lo);
+    for (const queue of queues) {
+      if (this.modern) {
+        this.out(0x16, 2, queue);
+        this.out(0x18, 2, this.sizeOf(queue));
+        this.out(0x20, 4, this.desc(queue));
+        this.out(0x28, 4, this.avail(queue));
+        this.out(0x30, 4, this.used(queue));
+        this.out(0x1c, 2, 1);
+      } else {
+        this.slot.barWrite(0, 0x0e, 2, queue);
+        this.slot.barWrite(0, 0x08, 4, this.desc(queue) / 4096);
+      }
+    }
+  }
+
+  driverOk(): void {
+    this.status = this.modern ? 0x0f : 0x07;
+  }
+
+  /** Writes to the modern BAR. */
+  out(at: number, width: 1 | 2 | 4, value: number): void {
+    this.slot.barWrite(4, at, width, value);
+  }
+  get status(): number {
+    return this.modern ? this.slot.barRead(4, 0x14, 1) : this.slot.barRead(0, 0x12, 1);
+  }
+  set status(value: number) {
+    if (this.modern) this.out(0x14, 1, value);
+    else this.slot.barWrite(0, 0x12, 1, value);
+  }
+  get isr(): number {
+    return this.modern ? this.slot.barRead(4, 0x1000, 1) : this.slot.barRead(0, 0x13, 1);
+  }
+  /** Device configuration. */
+  config(at: number, width: 1 | 2 | 4): number {
+    return this.modern ? this.slot.barRead(4, 0x2000 + at, width) : this.slot.barRead(0, 0x14 + at, width);
+  }
+  setConfig(at: number, width: 1 | 2 | 4, value: number): void {
+    if (this.modern) this.out(0x2000 + at, width, value);
+    else this.slot.barWrite(0, 0x14 + at, width, value);
+  }
+
+  desc(queue: number): number {
+    return 0x40_0000 + 0x1_0000 * queue; // room for 16 of them
+  }
+  avail(queue: number): number {
+    return this.desc(queue) + 16 * this.sizeOf(queue);
+  }
+  used(queue: number): number {
+    return Math.ceil((this.avail(queue) + 6 + 2 * this.sizeOf(queue)) / 4096) * 4096;
+  }
+
+  describe(queue: number, i: number, address: number, length: number, flags: number, next = 0): void {
+    const at = this.desc(queue) + 16 * i;
+    this.host.set(at, 8, address);
+    this.host.set(at + 8, 4, length);
+    this.host.set(at + 12, 2, flags);
+    this.host.set(at + 14, 2, next);
+  }
+  /** Makes a chain available. */
+  available(queue: number, head: number): void {
+    const idx = this.availIdx(queue);
+    this.host.set(this.avail(queue) + 4 + 2 * (idx % this.sizeOf(queue)), 2, head);
+    this.host.set(this.avail(queue) + 2, 2, idx + 1);
+  }
+  /** A chain from pieces, in descriptors from `head` on. */
+  chain(queue: number, head: number, ...pieces: readonly Piece[]): void {
+    for (const [i, [address, length, flags]] of pieces.entries()) {
+      const last = i === pieces.length - 1;
+      this.describe(queue, head + i, address, length, last ? flags : flags | 1, last ? 0 : head + i + 1);
+    }
+    this.available(queue, head);
+  }
+  availIdx(queue: number): number {
+    return this.host.get(this.avail(queue) + 2, 2);
+  }
+  usedFlags(queue: number): number {
+    return this.host.get(this.used(queue), 2);
+  }
+  usedIdx(queue: number): number {
+    return this.host.get(this.used(queue) + 2, 2);
+  }
+  /** [id, len] */
+  entry(queue: number, i: number): [number, number] {
+    const at = this.used(queue) + 4 + 8 * (i % this.sizeOf(queue));
+    return [this.host.get(at, 4), this.host.get(at + 4, 4)];
+  }
+  notify(queue: number): void {
+    if (this.modern) this.out(0x3000 + 4 * queue, 2, queue);
+    else this.slot.barWrite(0, 0x10, 2, queue);
   }
 }
 
