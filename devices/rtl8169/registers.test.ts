@@ -319,6 +319,21 @@ test("RTL-100 INTA# is down in every state in which ISR and IMR share no bit", (
   }
 });
 
+test("a ring that is not aligned to 256 bytes is told of, whichever of the three; an aligned one is not", () => {
+  for (const at of [0x20, 0x28, 0xe4]) {
+    const rig = new Rig();
+    rig.w32(at + 4, 0x0000_0001);
+    rig.w32(at, 0x0010_0000);
+    assert.equal(rig.reports, []);
+    rig.w32(at, 0x0010_0080);
+    assert.equal(
+      rig.reports.map(({ code, value }) => [code, value]),
+      [["ring-misaligned", 0x0010_0080]],
+    );
+    assert.is(rig.r32(at), 0x0010_0080, "it reads back all the same");
+  }
+});
+
 test("RTL-101 no read has an effect: every byte, word and dword twice", () => {
   const rig = new Rig();
   rig.startRx(RING);

@@ -5,7 +5,7 @@
 import type { Nic } from "../../src/contract/index.js";
 import { sendSlot, startCPlus, startOld } from "./8139-testing.js";
 import { rtl8139, rtl8169 } from "./index.js";
-import { MAC, type Rig } from "./testing.js";
+import { ipFrame, MAC, PEER, type Rig } from "./testing.js";
 
 /** Guest memory of these runs. */
 export const BASE = 0x1_0000;
@@ -29,7 +29,7 @@ export interface Victim {
 
 const OFFSETS_8169 = [
   0x00, 0x04, 0x08, 0x0c, 0x10, 0x14, 0x20, 0x24, 0x28, 0x2c, 0x34, 0x37, 0x38, 0x3c, 0x3e, 0x40, 0x44, 0x48, 0x4c,
-  0x50, 0x52, 0x56, 0x58, 0x60, 0x63, 0x6c, 0xda, 0xe0, 0xe4, 0xe8, 0xfc,
+  0x50, 0x52, 0x54, 0x56, 0x58, 0x60, 0x63, 0x6c, 0x84, 0xda, 0xe0, 0xe0, 0xe2, 0xe4, 0xe8, 0xfc,
 ];
 const VALUES_8169 = [
   0,
@@ -64,6 +64,11 @@ const VALUES_8169 = [
   0xffff_ffff,
   0x7fff_ffff,
   0x1f_ffff,
+  0x0060,
+  0x006b,
+  0xf1f1_0060,
+  0x5100,
+  0x8000_4000,
 ];
 
 const fillRings = (rig: Rig): void => {
@@ -75,6 +80,7 @@ const fillRings = (rig: Rig): void => {
 
 const start8169 = (rig: Rig): void => {
   fillRings(rig);
+  rig.put(BASE + 0x2000, ipFrame({ to: PEER, payload: 1500 }));
   rig.startTx(BASE);
   rig.startRx(BASE + 0x100, 0x0f);
   rig.w16(0x3c, 0xffff);
@@ -151,7 +157,7 @@ const victim8139 = (name: string, chip: "RTL8139C" | "RTL8139C+", value: number,
 export const VICTIMS: readonly Victim[] = [
   {
     name: "RTL8169SB",
-    create: () => rtl8169({ mac: MAC }),
+    create: () => rtl8169({ mac: MAC, wake: true }),
     offsets: OFFSETS_8169,
     values: VALUES_8169,
     start: start8169,
