@@ -121,7 +121,7 @@ test("RTL-014 the 8169SC is driven by its ports, the others by their memory; eit
   }
 });
 
-test("RTL-152 the C+ has rlphy, and its BMCR is written unlocked", () => {
+test("the C+ has rlphy, and its BMCR is written unlocked", () => {
   const { chip, re } = up("C+");
   re.setMedia("10baseT/UTP");
   assert.equal(
@@ -461,7 +461,7 @@ const looping = (name: Name, spoil: (frame: number[]) => number[] = (frame) => f
   return chip;
 };
 
-test("RTL-119 the diagnostic on the original 8169, unasked: PHY and MAC looped, acknowledged as read", () => {
+test("the diagnostic on the original 8169, unasked: PHY and MAC looped, acknowledged as read", () => {
   const chip = looping("8169");
   const { softc, lines } = attachDriver(reDriver(), chip.pci);
   assert.equal(lines.length, 2);
@@ -476,7 +476,7 @@ test("RTL-119 the diagnostic on the original 8169, unasked: PHY and MAC looped, 
   assert.is(chip.view.getUint32(0x44, true), 0xff0a);
 });
 
-test("RTL-162 the diagnostic on the C+ as DragonFly runs it: twice initialised, the PHY left alone, causes only read", () => {
+test("the diagnostic on the C+ as DragonFly runs it: twice initialised, the PHY left alone, causes only read", () => {
   const chip = looping("C+");
   attachDriver(reDriver({ diagnose: true }), chip.pci);
   assert.is(writesTo(chip, "40").filter((value) => value === "3060700").length, 2);
