@@ -243,6 +243,24 @@ test("an interrupt that comes while the driver waits for the PHY does not get in
   assert.is(chip.phyClashes, 0);
 });
 
+test("a PHY that stops to answer is told of, and frames go on", () => {
+  const { chip, re, attached, received } = up("8169SB/8110SB");
+  chip.deadPhy = true;
+  chip.receive(FRAME);
+  chip.interrupt(0x21, 1);
+  assert.match(attached.lines.at(-1)!, /PHY register \d+ was not/);
+  assert.equal(received, [FRAME]);
+  assert.is(chip.imr, 0xc07f);
+  re.down();
+  re.up();
+  chip.deadPhy = false;
+  chip.setLink(true);
+  chip.receive(FRAME);
+  chip.interrupt(1);
+  assert.is(received.length, 2);
+  assert.is(re.media().status, "active");
+});
+
 // ------------------------------------------------------------------------------------------------ offloads
 
 const TCP = { csumStart: 34, csumOffset: 16, gso: "none", gsoSize: 0, hdrLen: 0, ecn: false } as const;

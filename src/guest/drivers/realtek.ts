@@ -207,6 +207,9 @@ export abstract class RealtekInterface extends EthernetInterface {
         else this.phy.tick();
         due = this.#phyDue;
       }
+    } catch (error) {
+      if (!(error instanceof DriverError)) throw error;
+      this.dev.log(error.message); // as FreeBSD: frames may go on where the PHY does not answer
     } finally {
       this.#phyDue = "idle";
     }
