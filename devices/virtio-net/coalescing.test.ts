@@ -59,7 +59,7 @@ const vqGet = (g: Guest, queue: number): number[] => {
 
 /** Interrupts of a queue since it was last asked. */
 const interrupts = (g: Guest, queue: number): number => {
-  const count = g.host.messages.filter((vector) => vector === queue + 1).length;
+  const count = g.host.vectors.filter((vector) => vector === queue + 1).length;
   g.host.messages.length = 0;
   return count;
 };
@@ -274,7 +274,7 @@ test("VIO-300 VQ_GET hands back 8 bytes and the ack, however they are cut; witho
     const before = g.usedIdx(g.ctrl);
     g.chain(g.ctrl, 0, [at, 6, 0], ...pieces);
     g.notify(g.ctrl);
-    assert.equal([...g.host.bytesAt(at + 0x100, 10)], [4, 3, 2, 1, 8, 7, 6, 5, OK, 0xee]);
+    assert.equal([...g.host.copyOf(at + 0x100, 10)], [4, 3, 2, 1, 8, 7, 6, 5, OK, 0xee]);
     assert.equal(g.entry(g.ctrl, before), [0, 9]);
   }
   for (const length of [1, 8]) {
@@ -282,7 +282,7 @@ test("VIO-300 VQ_GET hands back 8 bytes and the ack, however they are cut; witho
     const before = g.usedIdx(g.ctrl);
     g.chain(g.ctrl, 0, [at, 6, 0], [at + 0x100, length, WRITE]);
     g.notify(g.ctrl);
-    assert.equal([...g.host.bytesAt(at + 0x100, 2)], [ERR, 0xee]);
+    assert.equal([...g.host.copyOf(at + 0x100, 2)], [ERR, 0xee]);
     assert.equal(g.entry(g.ctrl, before), [0, 1]);
   }
 });
@@ -324,7 +324,7 @@ test("queues count by themselves; one that is reset begins with what was set for
   send(g, 1, 3);
   assert.is(g.host.messages.length, 0);
   send(g, 1, 3);
-  assert.equal(g.host.messages, [4]);
+  assert.equal(g.host.vectors, [4]);
   g.host.messages.length = 0;
   g.out(0x16, 2, 1);
   g.out(0x3a, 2, 1);

@@ -404,7 +404,7 @@ test("VIO-206 any bytes in any framing on the control queue of a card with every
         g.driverOk();
       }
       assert.ok(g.host.guardsIntact());
-      assert.equal([...g.host.bytesAt(BUFFERS + 0x20_0000, 64)], new Array(64).fill(0));
+      assert.equal([...g.host.copyOf(BUFFERS + 0x20_0000, 64)], new Array(64).fill(0));
       const saved = structuredClone(g.nic.save());
       g.nic.load(saved);
       assert.equal(g.nic.save(), saved);

@@ -500,7 +500,7 @@ test("VIO-380 a run cut anywhere and resumed from a snapshot goes on identically
             const frames = g.peer.frames.length;
             const readies = g.peer.readies.length;
             log.push(STEPS[step]?.(g, n), g.host.intx, g.peer.frames.slice(frames), g.peer.readies.slice(readies));
-            log.push(g.peer.offloads.slice(frames), { ...g.nic.net.accepts() }, g.host.bytesAt(BUFFERS, 20));
+            log.push(g.peer.offloads.slice(frames), { ...g.nic.net.accepts() }, g.host.copyOf(BUFFERS, 20));
             log.push(g.peer.hints.slice(frames), g.host.clock.due, g.nic.counters());
             for (let q = 0; q <= g.ctrl; q++) log.push(g.usedIdx(q), g.usedFlags(q));
           }

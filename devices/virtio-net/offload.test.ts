@@ -276,7 +276,7 @@ test("an offloaded frame that is answered `later` comes again with its offload",
 const post = (g: Guest, n = 60, size = 2048): void => {
   for (let i = 0; i < n; i++) g.post(i, BUFFERS + 0x1000 * i, size);
 };
-const headerOf = (g: Guest, i = 0): number[] => [...g.host.bytesAt(BUFFERS + 0x1000 * g.entry(RX, i)[0], 12)];
+const headerOf = (g: Guest, i = 0): number[] => [...g.host.copyOf(BUFFERS + 0x1000 * g.entry(RX, i)[0], 12)];
 
 test("VIO-255 VIO-259 the card says what its driver takes: nothing before it has accepted anything", () => {
   const limitsOf = (g: Guest) => {
@@ -307,7 +307,7 @@ test("VIO-256 VIO-262 an open checksum is described by where it starts and where
     assert.is(g.receive(s.bytes, offloadOf(s)), "taken");
     const start = 14 + 4 * tags + 20;
     assert.equal(headerOf(g), [1, 0, 0, 0, 0, 0, start, 0, 16, 0, 1, 0]);
-    const arrived = g.host.bytesAt(BUFFERS + 12, s.bytes.length);
+    const arrived = g.host.copyOf(BUFFERS + 12, s.bytes.length);
     assert.equal(arrived, s.bytes);
     // What the driver completes by these numbers is right.
     const sum = 0xffff - sumFrom(arrived, start);
@@ -423,7 +423,7 @@ test("64 KiB over merged buffers: all but the last full, one index update, num_b
     assert.is(g.host.get(BUFFERS + 10, 2), buffers);
     let left = 12 + s.bytes.length;
     for (let i = 0; i < buffers; i++, left -= size) assert.equal(g.entry(RX, i), [i, Math.min(size, left)]);
-    assert.equal(g.host.bytesAt(BUFFERS + 12, s.bytes.length), s.bytes);
+    assert.equal(g.host.copyOf(BUFFERS + 12, s.bytes.length), s.bytes);
     assert.is(g.host.levels.length, 1);
   }
 });

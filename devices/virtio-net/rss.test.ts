@@ -130,7 +130,7 @@ const deliver = (g: Guest, bytes: Uint8Array): number[] => {
   const [head] = g.entry(2 * pair, before[pair]!);
   const at = bufferOf(pair, head);
   const result = [pair, g.host.get(at + 12, 4), g.host.get(at + 16, 2), g.host.get(at + 18, 2)];
-  assert.equal([...g.host.bytesAt(at + 20, bytes.length)], [...bytes], "the frame stands behind 20 bytes");
+  assert.equal([...g.host.copyOf(at + 20, bytes.length)], [...bytes], "the frame stands behind 20 bytes");
   g.host.put(at, new Uint8Array(20).fill(0xee));
   g.available(2 * pair, head);
   return result;
@@ -326,12 +326,12 @@ test("VIO-239 VIO-240 HASH_REPORT makes the header 20 bytes, received and sent",
   g.chain(0, 3, [BUFFERS + 0x3000, 100, WRITE]);
   assert.is(g.receive(f), "taken");
   const header = [
-    ...g.host.bytesAt(BUFFERS, 13),
-    ...g.host.bytesAt(BUFFERS + 0x1000, 4),
-    ...g.host.bytesAt(BUFFERS + 0x2000, 3),
+    ...g.host.copyOf(BUFFERS, 13),
+    ...g.host.copyOf(BUFFERS + 0x1000, 4),
+    ...g.host.copyOf(BUFFERS + 0x2000, 3),
   ];
   assert.equal(header.slice(10), [2, 0, ...le32(0x51ccc178), 2, 0, 0, 0]);
-  assert.equal([...g.host.bytesAt(BUFFERS + 0x3000, f.length - 10)], [...f.slice(10)]);
+  assert.equal([...g.host.copyOf(BUFFERS + 0x3000, f.length - 10)], [...f.slice(10)]);
   assert.equal(
     [g.entry(0, 0), g.entry(0, 1)],
     [

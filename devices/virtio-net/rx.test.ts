@@ -33,7 +33,7 @@ test("VIO-155 VIO-245 VIO-250 header and frame fill the chain from byte 0, where
       const pieces = ends.map((end, i) => [BUFFERS + 0x1000 * i, end - (ends[i - 1] ?? 0), WRITE] as const);
       g.chain(RX, 4, ...pieces);
       assert.is(g.receive(f), "taken");
-      const got = pieces.flatMap(([address, length]) => [...g.host.bytesAt(address, length)]);
+      const got = pieces.flatMap(([address, length]) => [...g.host.copyOf(address, length)]);
       assert.equal(got.slice(header, header + 60), [...f], `${name}, cuts ${cuts}`);
       assert.ok(got.slice(header + 60).every((byte) => byte === 0));
       assert.equal([g.usedIdx(RX), g.entry(RX, 0)], [1, [4, header + 60]]);
@@ -47,8 +47,8 @@ test("VIO-156 VIO-157 legacy drivers with a separate header, or with one buffer 
   g.chain(RX, 2, [BUFFERS + 0x1000, 1526, WRITE]);
   g.receive(f);
   g.receive(f);
-  assert.equal([...g.host.bytesAt(BUFFERS + 0x100, 100)], [...f]);
-  assert.equal([...g.host.bytesAt(BUFFERS + 0x1000 + 10, 100)], [...f]);
+  assert.equal([...g.host.copyOf(BUFFERS + 0x100, 100)], [...f]);
+  assert.equal([...g.host.copyOf(BUFFERS + 0x1000 + 10, 100)], [...f]);
   assert.equal(
     [g.entry(RX, 0), g.entry(RX, 1)],
     [
@@ -63,12 +63,12 @@ test("VIO-246 VIO-255 VIO-264 VIO-265 without MRG_RXBUF the header is 0 but for 
   g.host.put(BUFFERS, new Uint8Array(64).fill(0xff));
   g.post(0, BUFFERS, 2048);
   g.receive(frame(60));
-  assert.equal([...g.host.bytesAt(BUFFERS, 12)], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
+  assert.equal([...g.host.copyOf(BUFFERS, 12)], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
   const old = new Guest(LEGACY);
   old.host.put(BUFFERS, new Uint8Array(64).fill(0xff));
   old.post(0, BUFFERS, 2048);
   old.receive(frame(60));
-  assert.equal([...old.host.bytesAt(BUFFERS, 10)], new Array(10).fill(0));
+  assert.equal([...old.host.copyOf(BUFFERS, 10)], new Array(10).fill(0));
 });
 
 test("VIO-247 VIO-248 VIO-249 a frame over several buffers: all but the last are full, one index update", () => {
@@ -83,8 +83,8 @@ test("VIO-247 VIO-248 VIO-249 a frame over several buffers: all but the last are
     const before = g.host.levels.length;
     assert.is(g.receive(f), "taken");
     seen.push(g.host.levels.length - before);
-    assert.equal([...g.host.bytesAt(BUFFERS, 12)], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0], name);
-    const got = [0, 1, 2].flatMap((i) => [...g.host.bytesAt(BUFFERS + 0x1000 * i, 600)]);
+    assert.equal([...g.host.copyOf(BUFFERS, 12)], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0], name);
+    const got = [0, 1, 2].flatMap((i) => [...g.host.copyOf(BUFFERS + 0x1000 * i, 600)]);
     assert.equal(got.slice(header, header + 1500), [...f]);
     assert.is(g.usedIdx(RX), 3);
     assert.equal(
@@ -104,7 +104,7 @@ test("VIO-247 num_buffers is little-endian where it needs its second byte", () =
   const g = new Guest({ features: F_MRG_RXBUF, size: 512 });
   for (let i = 0; i < 300; i++) g.post(i, BUFFERS + 0x100 * i, 20);
   g.receive(frame(300 * 20 - 12));
-  assert.equal([...g.host.bytesAt(BUFFERS + 10, 2)], [0x2c, 0x01]);
+  assert.equal([...g.host.copyOf(BUFFERS + 10, 2)], [0x2c, 0x01]);
   assert.is(g.usedIdx(RX), 300);
 });
 
@@ -113,7 +113,7 @@ test("VIO-251 a frame larger than the buffer is dropped and the buffer stays", (
   g.post(0, BUFFERS, 1526);
   for (let i = 0; i < 10_000; i++) assert.is(g.receive(frame(1515)), "dropped");
   assert.is(g.usedIdx(RX), 0);
-  assert.ok(g.host.bytesAt(BUFFERS, 1526).every((byte) => byte === 0));
+  assert.ok(g.host.copyOf(BUFFERS, 1526).every((byte) => byte === 0));
   assert.is(g.receive(frame(1514)), "taken");
   assert.equal(g.entry(RX, 0), [0, 1526]);
   assert.is(g.nic.counters().rxNoBuffer, 10_000);
@@ -128,7 +128,7 @@ test("VIO-252 too little room for a merged frame leaves the ring as it was", () 
   for (let i = 0; i < 3; i++) g.post(i, BUFFERS + 0x1000 * i, 500);
   assert.is(g.receive(frame(1489)), "dropped");
   assert.is(g.usedIdx(RX), 0);
-  assert.ok(g.host.bytesAt(BUFFERS, 0x3000).every((byte) => byte === 0));
+  assert.ok(g.host.copyOf(BUFFERS, 0x3000).every((byte) => byte === 0));
   assert.is(g.receive(frame(1488)), "taken");
   assert.is(g.usedIdx(RX), 3);
 });
@@ -147,7 +147,7 @@ test("VIO-253 VIO-254 buffers smaller than the header, and a header over two buf
   g.chain(RX, 0, [BUFFERS, 11, WRITE], [BUFFERS + 0x100, 3, WRITE]);
   g.post(2, BUFFERS + 0x200, 2048);
   assert.is(g.receive(frame(60)), "taken");
-  assert.equal([...g.host.bytesAt(BUFFERS, 12)], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0]);
+  assert.equal([...g.host.copyOf(BUFFERS, 12)], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0]);
   assert.is(g.host.get(BUFFERS + 0x100, 1), 0);
   assert.equal(
     [g.entry(RX, 0), g.entry(RX, 1)],
@@ -162,18 +162,18 @@ test("VIO-266 frames before DRIVER_OK, or without a queue, touch no guest memory
   const g = new Guest({ start: false });
   g.post(0, BUFFERS, 2048);
   g.notify(RX);
-  const before = g.host.bytesAt(0x40_0000, 0x4000);
+  const before = g.host.copyOf(0x40_0000, 0x4000);
   assert.is(g.receive(frame(60)), "dropped");
-  assert.equal(g.host.bytesAt(0x40_0000, 0x4000), before);
+  assert.equal(g.host.copyOf(0x40_0000, 0x4000), before);
   assert.not(g.host.intx);
   g.driverOk();
   assert.is(g.receive(frame(60)), "taken", "what was posted earlier is used");
   g.status = 0;
   g.status = 3;
   g.status = 7;
-  const zero = g.host.bytesAt(0, 0x4000);
+  const zero = g.host.copyOf(0, 0x4000);
   assert.is(g.receive(frame(60)), "dropped", "receive queue not enabled");
-  assert.equal(g.host.bytesAt(0, 0x4000), zero);
+  assert.equal(g.host.copyOf(0, 0x4000), zero);
   assert.is(g.nic.counters().rxFiltered, 2);
 });
 
@@ -320,10 +320,10 @@ test("VIO-175 VIO-192 indirect receive buffers, and buffers across windows", () 
   g.describe(RX, 0, table, 64, 4);
   g.available(RX, 0);
   assert.is(g.receive(f), "taken");
-  assert.equal([...g.host.bytesAt(0x5f_fe00, 16), ...g.host.bytesAt(0x60_1000, 984)], [...f]);
+  assert.equal([...g.host.copyOf(0x5f_fe00, 16), ...g.host.copyOf(0x60_1000, 984)], [...f]);
   g.post(1, 0x5f_ff00, 2048);
   assert.is(g.receive(f), "taken");
-  assert.equal([...g.host.bytesAt(0x5f_ff00 + 12, 1000)], [...f]);
+  assert.equal([...g.host.copyOf(0x5f_ff00 + 12, 1000)], [...f]);
   assert.equal(g.entry(RX, 1), [1, 1012]);
 });
 
@@ -333,7 +333,7 @@ test("frames need not begin where their bytes begin", () => {
   const whole = new Uint8Array(5000).fill(0xee);
   whole.set(frame(60), 4321);
   assert.is(g.nic.net.offer(whole, 4321, 60, null, 0), "taken");
-  assert.equal([...g.host.bytesAt(BUFFERS + 12, 61)], [...frame(60), 0]);
+  assert.equal([...g.host.copyOf(BUFFERS + 12, 61)], [...frame(60), 0]);
 });
 
 test("a frame that still needs a checksum or cutting is not delivered", () => {

@@ -1,194 +1,21 @@
 /** A host, a far end and a raw driver for this folder's own tests; numbers are the standard's, none come from src/spec. */
-import { WindowedMemory } from "../../src/bytes/index.js";
-import type {
-  Clock,
-  Diagnostic,
-  EndpointLimits,
-  HostInterrupts,
-  HostSeams,
-  NetEndpoint,
-  Offload,
-  QueueRunner,
-  Timer,
-  Verdict,
-  Work,
-} from "../../src/contract/index.js";
+import type { RamWindow } from "../../src/bytes/testing.js";
+import type { EndpointLimits, NetEndpoint, Offload, Verdict } from "../../src/contract/index.js";
+import { TestClock } from "../../src/net/testing.js";
+import { TestHost as PlainHost, RawGuest } from "../../src/virtio/testing.js";
 import { type VirtioNetFunction, type VirtioNetOptions, virtioNet } from "./index.js";
 
-const GUARD = 256;
-const GUARD_BYTE = 0xa5;
+/** Its time is a test's, and there is room for rings and buffers. */
+export class TestHost extends PlainHost {
+  override readonly clock = new TestClock(1000);
 
-/** A clock that a test moves; its timers fire at their instants. */
-export class TestClock implements Clock {
-  readonly #timers: { deadline: number; readonly fire: () => void }[] = [];
-  #now = 1000;
-
-  now(): number {
-    return this.#now;
-  }
-  timer(fire: () => void): Timer {
-    const timers = this.#timers;
-    const entry = { deadline: Number.POSITIVE_INFINITY, fire };
-    timers.push(entry);
-    return {
-      get deadline(): number {
-        return entry.deadline;
-      },
-      arm: (deadline: number) => {
-        entry.deadline = deadline;
-      },
-      cancel: () => {
-        entry.deadline = Number.POSITIVE_INFINITY;
-      },
-      [Symbol.dispose]: () => {
-        timers.splice(timers.indexOf(entry), 1);
-      },
-    };
-  }
-  /** how many there are */
-  get timers(): number {
-    return this.#timers.length;
-  }
-  /** ns from now to the first deadline; Infinity: all are idle */
-  get due(): number {
-    return Math.min(...this.#timers.map(({ deadline }) => deadline), Number.POSITIVE_INFINITY) - this.#now;
-  }
-  advance(ns: number): void {
-    const end = this.#now + ns;
-    for (let left = 1000; this.#now + this.due <= end; left--) {
-      if (left === 0) throw new Error("test: timers without end");
-      const first = this.#timers.reduce((a, b) => (b.deadline < a.deadline ? b : a));
-      this.#now = Math.max(this.#now, first.deadline);
-      first.deadline = Number.POSITIVE_INFINITY;
-      first.fire();
-    }
-    this.#now = end;
-  }
-  /** As a restored machine does: fires nothing. */
-  set(now: number): void {
-    this.#now = now;
-  }
-}
-
-class TestWork implements Work {
-  deferred = false;
-  /** descriptors of a turn */
-  budget = 512;
-  /** what each turn used, since a test last emptied it */
-  readonly turns: number[] = [];
-  readonly marks = new Set<number>();
-  #runner: QueueRunner | null = null;
-  bind(runner: QueueRunner): void {
-    this.#runner = runner;
-  }
-  request(queue: number): void {
-    if (this.deferred) this.marks.add(queue);
-    else this.runNow(queue);
-  }
-  runNow(queue: number): void {
-    for (let left = 100; left > 0; left--) {
-      const used = this.#runner?.runQueue(queue, this.budget) ?? 0;
-      this.turns.push(used);
-      if (used < this.budget) return;
-    }
-  }
-  clear(): void {
-    this.marks.clear();
-  }
-  poll(): void {
-    const marks = [...this.marks];
-    this.marks.clear();
-    for (const queue of marks) this.runNow(queue);
-  }
-}
-
-/** RAM with guard bytes around each window; messages are written to RAM, as a machine without an APIC would. */
-export class TestHost implements HostSeams {
-  readonly memory: WindowedMemory;
-  readonly interrupts: HostInterrupts;
-  readonly clock = new TestClock();
-  readonly work = new TestWork();
-  readonly strictness = "lenient";
-  readonly report: (diagnostic: Diagnostic) => void;
-  readonly reports: string[] = [];
-  intx = false;
-  /** levels in the order in which they came */
-  readonly levels: number[] = [];
-  readonly messages: number[] = [];
-  readonly #backing: Uint8Array[];
-  readonly #windows: readonly { readonly base: number; readonly size: number }[];
-
-  constructor(windows: readonly { base: number; size: number }[] = [{ base: 0, size: 0x80_0000 }]) {
-    this.#windows = windows;
-    this.#backing = windows.map(({ size }) => new Uint8Array(size + 2 * GUARD));
-    for (const bytes of this.#backing) bytes.fill(GUARD_BYTE, 0, GUARD).fill(GUARD_BYTE, bytes.length - GUARD);
-    this.memory = new WindowedMemory(
-      windows.map(({ base, size }, i) => ({ base, bytes: this.#backing[i]!.subarray(GUARD, GUARD + size) })),
-    );
-    this.interrupts = {
-      setIntx: (level) => {
-        this.intx = level;
-        this.levels.push(level ? 1 : 0);
-      },
-      message: (vector, address, data) => {
-        this.messages.push(vector);
-        if (this.#at(address) !== null) this.set(address, 4, data);
-      },
-    };
-    this.report = ({ code }) => this.reports.push(code);
+  constructor(windows: readonly RamWindow[] = [{ base: 0, size: 0x80_0000 }]) {
+    super(windows);
   }
 
-  guardsIntact(): boolean {
-    return this.#backing.every((bytes) =>
-      [bytes.subarray(0, GUARD), bytes.subarray(bytes.length - GUARD)].every((g) => g.every((b) => b === GUARD_BYTE)),
-    );
-  }
-
-  bytesAt(address: number, length: number): Uint8Array {
-    const bytes = new Uint8Array(length);
-    this.#pieces(address, length, (backing, at, done, count) => bytes.set(backing.subarray(at, at + count), done));
-    return bytes;
-  }
-
-  put(address: number, bytes: ArrayLike<number>): void {
-    this.#pieces(address, bytes.length, (backing, at, done, count) => {
-      for (let i = 0; i < count; i++) backing[at + i] = bytes[done + i]!;
-    });
-  }
-
-  get(address: number, width: number): number {
-    return this.bytesAt(address, width).reduceRight((value, byte) => value * 256 + byte, 0);
-  }
-
-  set(address: number, width: number, value: number): void {
-    const bytes = new Uint8Array(width);
-    for (let i = 0, rest = value; i < width; i++, rest = Math.floor(rest / 256)) bytes[i] = rest % 256;
-    this.put(address, bytes);
-  }
-
-  /** A range, window by window. */
-  #pieces(
-    address: number,
-    length: number,
-    use: (backing: Uint8Array, at: number, done: number, count: number) => void,
-  ): void {
-    for (let done = 0; done < length; ) {
-      const [backing, at] = this.#byte(address + done);
-      const count = Math.min(length - done, backing.length - GUARD - at);
-      use(backing, at, done, count);
-      done += count;
-    }
-  }
-
-  #at(address: number): [Uint8Array, number] | null {
-    const i = this.#windows.findIndex(({ base, size }) => address >= base && address < base + size);
-    return i < 0 ? null : [this.#backing[i]!, GUARD + address - this.#windows[i]!.base];
-  }
-
-  #byte(address: number): [Uint8Array, number] {
-    const found = this.#at(address);
-    if (found === null) throw new RangeError(`test: no RAM at ${address}`);
-    return found;
+  /** of the messages sent since a test last emptied them */
+  get vectors(): number[] {
+    return this.messages.map(({ vector }) => vector);
   }
 }
 
@@ -241,8 +68,6 @@ export const WRITE = 2;
 export const RX = 0;
 export const TX = 1;
 export const CTRL = 2;
-const RINGS = 0x40_0000;
-const RING_STRIDE = 0x1_0000; // room for 16 of them
 /** A page for buffers of each kind, far from the rings. */
 export const BUFFERS = 0x50_0000;
 
@@ -294,37 +119,32 @@ export interface GuestOptions {
   readonly size?: number;
   /** set DRIVER_OK; default true */
   readonly start?: boolean;
-  readonly windows?: readonly { base: number; size: number }[];
+  readonly windows?: readonly RamWindow[];
   /** the driver sets up all queues of so many pairs, and the control queue behind those of the card; default: the first three */
   readonly pairs?: number;
 }
 
-/** A card with its queues set up by raw accesses, rings laid out as the legacy interface wants them. */
-export class Guest {
-  readonly host: TestHost;
+/** A card with its queues set up by raw accesses. */
+export class Guest extends RawGuest<TestHost> {
   readonly nic: VirtioNetFunction;
   readonly peer = new Peer();
-  readonly modern: boolean;
   readonly pairs: number;
   /** index of the control queue */
   readonly ctrl: number;
   features: number;
   high: number;
-  readonly #size: number;
 
   constructor(options: GuestOptions = {}) {
     const { card = {}, via = "modern", features = 0, high = 0, size = 256, start = true, windows, pairs = 1 } = options;
-    this.host = new TestHost(windows);
-    this.nic = virtioNet({ mac: "52:54:00:12:34:56", queueSize: size, ...card });
-    this.modern = via === "modern";
+    const nic = virtioNet({ mac: "52:54:00:12:34:56", queueSize: size, ...card });
+    const ctrl = options.pairs === undefined ? CTRL : 2 * (card.queuePairs ?? 1);
+    super(new TestHost(windows), nic, via, (queue) => (queue === ctrl ? 64 : size));
+    this.nic = nic;
+    this.ctrl = ctrl;
     this.features = features;
     this.high = high;
     this.pairs = pairs;
-    this.ctrl = options.pairs === undefined ? CTRL : 2 * (card.queuePairs ?? 1);
-    this.#size = size;
-    this.nic.net.attach(this.peer);
-    this.nic.connect(this.host);
-    this.nic.configWrite(0x04, 2, 7);
+    nic.net.attach(this.peer);
     this.setUp();
     if (start) this.driverOk();
   }
@@ -332,109 +152,11 @@ export class Guest {
   /** From reset to the point before DRIVER_OK; rings are empty then. */
   setUp(features = this.features): void {
     const queues = [...Array.from({ length: 2 * this.pairs }, (_, i) => i), this.ctrl];
-    for (const queue of queues) this.host.put(this.desc(queue), new Uint8Array(0x4000));
-    this.status = 0;
-    this.status = 1;
-    this.status = 3;
-    if (this.modern) {
-      this.out(0x08, 4, 0);
-      this.out(0x0c, 4, features);
-      this.out(0x08, 4, 1);
-      this.out(0x0c, 4, this.high + 1);
-      this.status = 0x0b;
-      for (const queue of queues) {
-        this.out(0x16, 2, queue);
-        this.out(0x18, 2, this.sizeOf(queue));
-        this.out(0x20, 4, this.desc(queue));
-        this.out(0x28, 4, this.avail(queue));
-        this.out(0x30, 4, this.used(queue));
-        this.out(0x1c, 2, 1);
-      }
-      return;
-    }
-    this.nic.barWrite(0, 0x04, 4, features);
-    for (const queue of queues) {
-      this.nic.barWrite(0, 0x0e, 2, queue);
-      this.nic.barWrite(0, 0x08, 4, this.desc(queue) / 4096);
-    }
+    this.prepare(queues, features, this.high);
   }
 
-  driverOk(): void {
-    this.status = this.modern ? 0x0f : 0x07;
-  }
-
-  get status(): number {
-    return this.modern ? this.nic.barRead(4, 0x14, 1) : this.nic.barRead(0, 0x12, 1);
-  }
-  set status(value: number) {
-    if (this.modern) this.out(0x14, 1, value);
-    else this.nic.barWrite(0, 0x12, 1, value);
-  }
-  get isr(): number {
-    return this.modern ? this.nic.barRead(4, 0x1000, 1) : this.nic.barRead(0, 0x13, 1);
-  }
-  /** Device configuration. */
-  config(at: number, width: 1 | 2 | 4): number {
-    return this.modern ? this.nic.barRead(4, 0x2000 + at, width) : this.nic.barRead(0, 0x14 + at, width);
-  }
   configMac(): string {
     return Array.from({ length: 6 }, (_, i) => this.config(i, 1).toString(16).padStart(2, "0")).join(":");
-  }
-
-  desc(queue: number): number {
-    return RINGS + RING_STRIDE * queue;
-  }
-  avail(queue: number): number {
-    return this.desc(queue) + 16 * this.sizeOf(queue);
-  }
-  used(queue: number): number {
-    return Math.ceil((this.avail(queue) + 6 + 2 * this.sizeOf(queue)) / 4096) * 4096;
-  }
-  /** descriptors */
-  sizeOf(queue: number): number {
-    return queue === this.ctrl ? 64 : this.#size;
-  }
-
-  describe(queue: number, i: number, address: number, length: number, flags: number, next = 0): void {
-    const at = this.desc(queue) + 16 * i;
-    this.host.set(at, 8, address);
-    this.host.set(at + 8, 4, length);
-    this.host.set(at + 12, 2, flags);
-    this.host.set(at + 14, 2, next);
-  }
-
-  available(queue: number, head: number): void {
-    const idx = this.availIdx(queue);
-    this.host.set(this.avail(queue) + 4 + 2 * (idx % this.sizeOf(queue)), 2, head);
-    this.host.set(this.avail(queue) + 2, 2, idx + 1);
-  }
-  availIdx(queue: number): number {
-    return this.host.get(this.avail(queue) + 2, 2);
-  }
-  usedIdx(queue: number): number {
-    return this.host.get(this.used(queue) + 2, 2);
-  }
-  usedFlags(queue: number): number {
-    return this.host.get(this.used(queue), 2);
-  }
-  /** [id, len] */
-  entry(queue: number, i: number): [number, number] {
-    const at = this.used(queue) + 4 + 8 * (i % this.sizeOf(queue));
-    return [this.host.get(at, 4), this.host.get(at + 4, 4)];
-  }
-
-  notify(queue: number): void {
-    if (this.modern) this.out(0x3000 + 4 * queue, 2, queue);
-    else this.nic.barWrite(0, 0x10, 2, queue);
-  }
-
-  /** A chain from pieces [address, length, flags without NEXT], from descriptor `head` on. */
-  chain(queue: number, head: number, ...pieces: readonly (readonly [number, number, number])[]): void {
-    for (const [i, [address, length, flags]] of pieces.entries()) {
-      const last = i === pieces.length - 1;
-      this.describe(queue, head + i, address, length, last ? flags : flags | NEXT, last ? 0 : head + i + 1);
-    }
-    this.available(queue, head);
   }
 
   /** Posts a receive buffer of one descriptor. */
@@ -475,10 +197,6 @@ export class Guest {
       this.nic.barWrite(1, 16 * (queue + 1) + 12, 4, 0);
     }
     this.nic.configWrite(0x9a, 2, 0x8000);
-  }
-
-  out(at: number, width: 1 | 2 | 4, value: number): void {
-    this.nic.barWrite(4, at, width, value);
   }
 }
 

@@ -335,7 +335,7 @@ test("VIO-206 random transmit chains: each is completed once with length 0, and 
       const expected: number[][] = [];
       for (const [k, pieces] of chains.entries()) {
         const located = pieces.map(([at, length]) => [BUFFERS + at, length, 0] as const);
-        const bytes = located.flatMap(([at, length]) => [...g.host.bytesAt(at, length)]);
+        const bytes = located.flatMap(([at, length]) => [...g.host.copyOf(at, length)]);
         g.chain(TX, 5 * k, ...located);
         if (bytes.length >= 26 && bytes[1] === 0) expected.push(bytes.slice(12));
       }

@@ -264,6 +264,16 @@ export class TestClock implements Clock {
     };
   }
 
+  /** how many timers there are */
+  get timers(): number {
+    return this.#timers.length;
+  }
+
+  /** ns until the next timer, Infinity when all are idle */
+  get due(): number {
+    return this.next - this.#now;
+  }
+
   /** ns of the next timer, Infinity when all are idle */
   get next(): number {
     return this.#timers.reduce((least, { deadline }) => Math.min(least, deadline), Number.POSITIVE_INFINITY);
