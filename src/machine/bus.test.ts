@@ -1,8 +1,8 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { AccessWidth } from "../contract/index.js";
+import { TestFunction } from "../pci/testing.js";
 import { Machine, type MachineOptions } from "./machine.js";
-import { TestFunction } from "./testing.js";
 
 /** A machine with a card at 00:03.0, as the CPU's ports see it. */
 const rig = (options: MachineOptions = {}) => {

@@ -4,10 +4,10 @@ import * as assert from "uvu/assert";
 import { ConfigError } from "../bytes/index.js";
 import type { FunctionSeams } from "../contract/index.js";
 import { Msix } from "../pci/index.js";
+import { TestFunction } from "../pci/testing.js";
 import { DmaMemory } from "./dma-memory.js";
 import { Machine, type MachineOptions } from "./machine.js";
 import { makeRam } from "./ram.js";
-import { TestFunction } from "./testing.js";
 import { VirtualClock } from "./virtual-clock.js";
 
 const build = (options: MachineOptions = {}) => {

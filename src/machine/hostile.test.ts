@@ -5,8 +5,8 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { AccessWidth } from "../contract/index.js";
 import { Msi, Msix, PowerManagement } from "../pci/index.js";
+import { TestFunction, TestModel } from "../pci/testing.js";
 import { Machine } from "./machine.js";
-import { TestFunction, TestModel } from "./testing.js";
 
 /** A machine whose cards have one of everything. */
 const build = (ram = new Uint8Array(0x20000)) => {

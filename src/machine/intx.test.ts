@@ -1,7 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { TestFunction } from "../pci/testing.js";
 import { Machine } from "./machine.js";
-import { TestFunction } from "./testing.js";
 
 /** Cards at the devices given, all on INTA unless said otherwise; PIRQA … D on 10, 5, 11, 3. */
 const rig = (devices: readonly number[], pins: readonly ("INTA" | "INTB" | "INTC" | "INTD")[] = []) => {

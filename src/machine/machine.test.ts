@@ -4,9 +4,9 @@ import * as assert from "uvu/assert";
 import { ConfigError, StateError, WindowedMemory } from "../bytes/index.js";
 import type { Diagnostic, SavedState } from "../contract/index.js";
 import { Msix } from "../pci/index.js";
+import { TestFunction, TestModel } from "../pci/testing.js";
 import { Machine, type MachineOptions } from "./machine.js";
 import type { ResourceOptions } from "./resources.js";
-import { TestFunction, TestModel } from "./testing.js";
 import { VirtualClock } from "./virtual-clock.js";
 
 const MIB = 2 ** 20;
