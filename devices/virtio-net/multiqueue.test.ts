@@ -340,4 +340,30 @@ test("VIO-314 merged buffers, indirect tables and pairs go together", () => {
   assert.is(g.host.get(BUFFERS + 0x1_0000 + 10, 2), 2);
 });
 
+test("flows, queues that stand still and senders that wait are part of the state", () => {
+  const g = start();
+  g.peer.holds = true;
+  setPairs(g, PAIRS);
+  for (let pair = 0; pair < PAIRS; pair++) send(g, pair, flowFrame({ port: 70 + pair, out: true }));
+  for (let i = 0; i < 8; i++) g.receive(flowFrame({ port: 73 }));
+  assert.is(g.receive(flowFrame({ port: 73 }), null, 5), "later");
+  g.peer.verdict = () => "later";
+  send(g, 1, flowFrame({ port: 71, out: true }));
+  const fresh = start({ start: false });
+  fresh.status = 0;
+  fresh.peer.holds = true;
+  fresh.host.memory.windows[0]!.bytes.set(g.host.memory.windows[0]!.bytes);
+  fresh.nic.load(structuredClone(g.nic.save()));
+  assert.equal(fresh.nic.save(), g.nic.save());
+  fresh.nic.net.ready(0);
+  assert.equal(fresh.peer.hints, []);
+  fresh.nic.net.ready(1);
+  assert.equal(fresh.peer.hints, [1]);
+  const before = received(fresh);
+  for (const pair of [2, 0, 1]) assert.is(fresh.receive(flowFrame({ port: 70 + pair })), "taken");
+  assert.equal(received(fresh), [before[0]! + 1, before[1]! + 1, before[2]! + 1, before[3]]);
+  fresh.notify(6);
+  assert.equal(fresh.peer.readies, [5]);
+});
+
 test.run();

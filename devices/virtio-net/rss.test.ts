@@ -231,6 +231,8 @@ test("VIO-321 fragments and packets without a whole transport header have no por
   short[14] = 0x44;
   assert.equal(deliver(g, short), [0, 0, 0, 0], "a header shorter than one");
   assert.equal(deliver(g, frame(60)), [0, 0, 0, 0], "no IP");
+  assert.equal(deliver(g, packet(v4, { tags: 2 })), [0, 0x51ccc178, 2, 0]);
+  assert.equal(deliver(g, packet(v4, { tags: 3 })), [0, 0, 0, 0], "more tags than there are");
 });
 
 test("VIO-321 extension headers: home address and routing header take the addresses' place", () => {
