@@ -1,41 +1,25 @@
 import type { GuestDma } from "../../contract/index.js";
-import { VIRTIO_F_ANY_LAYOUT, VIRTIO_ID_NET } from "../../spec/virtio.js";
+import { VIRTIO_ID_NET } from "../../spec/virtio.js";
 import {
   VIRTIO_NET_CONFIG,
-  VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX,
-  VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN,
   VIRTIO_NET_CTRL_RX_ALLMULTI,
   VIRTIO_NET_CTRL_RX_PROMISC,
   VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
   VIRTIO_NET_F_CTRL_MAC_ADDR,
   VIRTIO_NET_F_CTRL_VQ,
-  VIRTIO_NET_F_GUEST_TSO4,
-  VIRTIO_NET_F_GUEST_TSO6,
-  VIRTIO_NET_F_GUEST_UFO,
-  VIRTIO_NET_F_GUEST_USO4,
-  VIRTIO_NET_F_GUEST_USO6,
   VIRTIO_NET_F_HASH_REPORT,
   VIRTIO_NET_F_HOST_ECN,
   VIRTIO_NET_F_HOST_UFO,
   VIRTIO_NET_F_HOST_USO,
   VIRTIO_NET_F_MAC,
-  VIRTIO_NET_F_MQ,
-  VIRTIO_NET_F_MRG_RXBUF,
-  VIRTIO_NET_F_MTU,
   VIRTIO_NET_F_RSS,
   VIRTIO_NET_F_STATUS,
-  VIRTIO_NET_HDR_SIZE,
-  VIRTIO_NET_HDR_SIZE_HASH,
-  VIRTIO_NET_HDR_SIZE_LEGACY,
-  VIRTIO_NET_MAX_MTU,
-  VIRTIO_NET_MIN_MTU,
   VIRTIO_NET_S_LINK_UP,
 } from "../../spec/virtio-net.js";
 import {
   BusError,
   type Device,
   type Driver,
-  DriverError,
   type FrameSegments,
   IFF_ALLMULTI,
   IFF_OACTIVE,
@@ -47,7 +31,6 @@ import {
   type TxOffload,
 } from "../types.js";
 import {
-  ETHER_CRC_LEN,
   ETHER_HDR_LEN,
   ETHER_VLAN_ENCAP_LEN,
   ETHERMTU,
@@ -84,7 +67,8 @@ import {
   type VtnetOptions,
 } from "./vtnet-features.js";
 import { FlowHash } from "./vtnet-flow.js";
-import { gsoTypeOf, type RxLayout, VtnetRx } from "./vtnet-rx.js";
+import { readMaxMtu, readMaxPairs, rxClusters, rxLayout } from "./vtnet-layout.js";
+import { VtnetRx } from "./vtnet-rx.js";
 import { SentFrames, TX_HDR_STRIDE, VtnetTx } from "./vtnet-tx.js";
 
 export type { Coalescing, VtnetOptions } from "./vtnet-features.js";
@@ -96,16 +80,8 @@ export type { Coalescing, VtnetOptions } from "./vtnet-features.js";
  * @see VIRTIO 1.3 §5.1; FreeBSD sys/dev/virtio/network/if_vtnet.c for the order of steps
  */
 
-/** bytes; a mbuf cluster, MCLBYTES. At least 1526 for a frame and its header. §5.1.6.3.1 */
-const MCLBYTES = 2048;
-/** Largest segment that arrives whole: an IP packet of 64 KiB in its frame, and the header. §5.1.6.3.1 */
-const LRO_BUFFER = 65_562;
-/** bytes of all receive buffers, where each of them must hold the largest segment */
-const LRO_MEMORY = 4 * 2 ** 20;
 /** Longest frame to be segmented, without its Ethernet header */
 const TSO_MAX = 65_535;
-/** Where the frame begins when the legacy header has a descriptor of its own: its IP header is aligned then. */
-const SEPARATE_HDR_PAD = 4;
 /** Pieces of a frame to send that fit an indirect table with the header; more go through the ring itself. */
 const TX_SEGS = 16;
 /** Pieces of the longest list that `transmit` takes. */
@@ -114,15 +90,6 @@ const TX_SEGS_MAX = 64;
 const RSS_TABLE_LENGTH = 128;
 
 const CONFIG = VIRTIO_NET_CONFIG.regs;
-
-/** Features of the receiving side, each with the segments that may come with it. */
-const RX_SEGMENTS = [
-  [VIRTIO_NET_F_GUEST_TSO4, "tcp4"],
-  [VIRTIO_NET_F_GUEST_TSO6, "tcp6"],
-  [VIRTIO_NET_F_GUEST_UFO, "udpfrag"],
-  [VIRTIO_NET_F_GUEST_USO4, "udp"],
-  [VIRTIO_NET_F_GUEST_USO6, "udp"],
-] as const satisfies readonly (readonly [number, SegmentKind])[];
 
 /** A virtio network interface. */
 export class Vtnet extends EthernetInterface {
@@ -170,7 +137,7 @@ export class Vtnet extends EthernetInterface {
     // Deviation: FreeBSD takes a random address; here it follows from the unit, and runs can be repeated.
     else this.mac.set([0xb2, 0, 0, 0, 0, dev.unit & 0xff]);
     this.#permanentMac = this.mac.slice();
-    this.maxMtu = this.#readMtu();
+    this.maxMtu = readMaxMtu(bus, this.name);
     if (bus.withFeature(VIRTIO_NET_F_STATUS)) this.capenable |= IFCAP_LINKSTATE;
     if (this.maxMtu > ETHERMTU) this.capenable |= IFCAP_JUMBO_MTU;
     this.offloads = offloadCapabilities(this.#features);
@@ -178,24 +145,28 @@ export class Vtnet extends EthernetInterface {
     this.#hostEcn = bus.withFeature(VIRTIO_NET_F_HOST_ECN);
     this.#hostUso = bus.withFeature(VIRTIO_NET_F_HOST_USO);
     this.#hostUfo = bus.withFeature(VIRTIO_NET_F_HOST_UFO);
-    const maxPairs = this.#readPairs();
+    const maxPairs = readMaxPairs(bus, this.name);
     this.queuePairs = Math.min(maxPairs, options.queuePairs ?? MAX_QUEUE_PAIRS);
 
     // 3. Queues and their buffers
     const vqs = this.#allocQueues(maxPairs);
     const pairs = Array.from({ length: this.queuePairs }, (_, pair) => pair);
-    const layout = this.#rxLayout();
-    this.#rx = pairs.map((pair) => this.#allocRx(vqs[2 * pair]!, layout));
+    const layout = rxLayout(bus, this.offloads, this.maxMtu);
+    this.#rx = pairs.map((pair) => {
+      const vq = vqs[2 * pair]!;
+      const clusters = rxClusters(layout, vq.size, this.queuePairs);
+      return new VtnetRx(this, bus, vq, virtioMemory(dev, clusters * layout.clusterBytes, 4096), layout);
+    });
     this.#tx = pairs.map((pair) => {
       const vq = vqs[2 * pair + 1]!;
-      return new VtnetTx(vq, virtioMemory(this.#dev, vq.size * TX_HDR_STRIDE, 64), layout.hdrSize);
+      return new VtnetTx(vq, virtioMemory(dev, vq.size * TX_HDR_STRIDE, 64), layout.hdrSize);
     });
     this.#sent = new SentFrames(this.#tx.reduce((frames, { vq }) => frames + vq.size, 0));
     const ctrlvq = vqs[2 * this.queuePairs];
     this.#control =
       ctrlvq === undefined
         ? null
-        : new VtnetControl(bus, ctrlvq, virtioMemory(this.#dev, CONTROL_BYTES, 4096), (message) => dev.log(message));
+        : new VtnetControl(bus, ctrlvq, virtioMemory(dev, CONTROL_BYTES, 4096), (message) => dev.log(message));
 
     // 4. Interrupts, and what the transport has to tell
     bus.setupIntr();
@@ -594,24 +565,6 @@ export class Vtnet extends EthernetInterface {
 
   // ---------------------------------------------------------------------------------------------- attach
 
-  #readMtu(): number {
-    if (this.#bus.withFeature(VIRTIO_NET_F_MTU)) {
-      const mtu = this.#bus.readDeviceConfig2(CONFIG.mtu.at);
-      if (mtu >= VIRTIO_NET_MIN_MTU) return mtu;
-      throw new DriverError("EINVAL", `${this.name}: the device wants an mtu of ${mtu}`);
-    }
-    const mergeable = this.#bus.withFeature(VIRTIO_NET_F_MRG_RXBUF);
-    return mergeable ? VIRTIO_NET_MAX_MTU - ETHER_HDR_LEN - ETHER_VLAN_ENCAP_LEN : ETHERMTU;
-  }
-
-  /** Pairs that the device has: the control queue is behind all of them. §5.1.2 */
-  #readPairs(): number {
-    if (!this.#bus.withFeature(VIRTIO_NET_F_MQ) && !this.#bus.withFeature(VIRTIO_NET_F_RSS)) return 1;
-    const pairs = this.#bus.readDeviceConfig2(CONFIG.max_virtqueue_pairs.at);
-    if (pairs >= VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN && pairs <= VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX) return pairs;
-    throw new DriverError("EINVAL", `${this.name}: the device has ${pairs} pairs of queues`);
-  }
-
   #allocQueues(maxPairs: number): readonly Virtqueue[] {
     const { name } = this;
     const infos: VqAllocInfo[] = [];
@@ -624,35 +577,6 @@ export class Vtnet extends EthernetInterface {
     if (this.#bus.withFeature(VIRTIO_NET_F_CTRL_VQ))
       infos.push({ name: `${name}-ctrl`, maxIndirect: 0, handler: null, index: 2 * maxPairs });
     return this.#bus.allocVirtqueues(infos);
-  }
-
-  #rxLayout(): RxLayout {
-    const bus = this.#bus;
-    const mergeable = bus.withFeature(VIRTIO_NET_F_MRG_RXBUF);
-    const hash = bus.withFeature(VIRTIO_NET_F_HASH_REPORT);
-    const short = !bus.modern && !mergeable;
-    const hdrSize = hash ? VIRTIO_NET_HDR_SIZE_HASH : short ? VIRTIO_NET_HDR_SIZE_LEGACY : VIRTIO_NET_HDR_SIZE;
-    // A legacy device may expect the header in a descriptor of its own, unless it says otherwise. §5.1.6.6
-    const hdrApart = short && !bus.withFeature(VIRTIO_F_ANY_LAYOUT);
-    const dataAt = hdrSize + (hdrApart ? SEPARATE_HDR_PAD : 0);
-    const large = !mergeable && (this.offloads & IFCAP_LRO) !== 0;
-    const frame = dataAt + ETHER_HDR_LEN + ETHER_VLAN_ENCAP_LEN + this.maxMtu + ETHER_CRC_LEN;
-    const longest = large ? Math.max(frame, dataAt + LRO_BUFFER) : frame;
-    let clusterBytes = MCLBYTES;
-    while (!mergeable && clusterBytes < longest) clusterBytes = large ? clusterBytes + MCLBYTES : clusterBytes * 2;
-    let segments = 0;
-    for (const [bit, kind] of RX_SEGMENTS) if (bus.withFeature(bit)) segments |= 1 << gsoTypeOf(kind);
-    const csum = (this.offloads & IFCAP_RXCSUM_ANY) !== 0;
-    return { hdrSize, hdrApart, dataAt, clusterBytes, mergeable, csum, segments, hash };
-  }
-
-  /** A cluster for each descriptor, or fewer where they are large. */
-  #allocRx(vq: Virtqueue, layout: RxLayout): VtnetRx {
-    const { clusterBytes, mergeable } = layout;
-    const large = !mergeable && (this.offloads & IFCAP_LRO) !== 0;
-    const most = large ? Math.max(1, Math.floor(LRO_MEMORY / this.queuePairs / clusterBytes)) : vq.size;
-    const memory = virtioMemory(this.#dev, Math.min(vq.size, most) * clusterBytes, 4096);
-    return new VtnetRx(this, this.#bus, vq, memory, layout);
   }
 }
 
