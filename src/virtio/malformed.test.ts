@@ -141,10 +141,7 @@ for (const c of CASES)
       host.put(GOOD, new Uint8Array(0x2000));
       const good = c.format === "packed" ? new RawPackedRing(host, c.size, GOOD) : new RawRing(host, c.size, GOOD, GOOD + 16 * c.size, GOOD + (legacy ? 0x1000 : 0x800)); // biome-ignore format: one ring
       start(good, 0);
-      if (good instanceof RawRing) {
-        good.describe(0, 0x8_0000, 1, WRITE);
-        good.offer(0);
-      } else good.offer(0, [0x8_0000, 1, WRITE]);
+      good.chain(0, [0x8_0000, 1, WRITE]);
       notify(0);
       assert.is(toy.seen.length, 1, "a reset recovers");
       assert.is(host.byte(0x8_0000), 0x5a);

@@ -4,7 +4,7 @@ import * as assert from "uvu/assert";
 import { ConfigError } from "../bytes/index.js";
 import type { VirtioPciOptions } from "./pci-transport.js";
 import { VirtioPciFunction } from "./pci-transport.js";
-import { locatesOf, RawDriver, RawPackedRing, RawRing, TestHost, ToyDevice } from "./testing.js";
+import { RawDriver, RawPackedRing, RawRing, TestHost, ToyDevice } from "./testing.js";
 
 const INDIRECT = 0x1000_0000; // bit 28
 const EVENT_IDX = 0x2000_0000; // bit 29
@@ -577,31 +577,6 @@ test("readable behind writable, buffers outside memory, wrapped or too large tog
   );
 });
 
-test("every byte of an address counts: buffers at 2 GiB and above 4 GiB, from the ring and from a table", () => {
-  for (const base of [0x8765_0000, 0x12_8765_0000]) {
-    const windows = [
-      { base: 0, size: 0x4_0000 },
-      { base, size: 0x1_0000 },
-    ];
-    const { host, driver, toy, q } = rig({ features: INDIRECT, windows });
-    host.put(base + 0x100, [1, 2, 3]);
-    q.offer(0, [base + 0x100, 3, 0], [base + 0x200, 2, WRITE]);
-    q.describe(0, base + 0x101, 2, 0, 0, base + 0x1000);
-    q.describe(1, base + 0x300, 1, WRITE, 0, base + 0x1000);
-    q.offer(1, [base + 0x1000, 32, TABLE]);
-    driver.notify(0);
-    assert.equal(
-      toy.seen.map(({ readable }) => readable),
-      [
-        [1, 2, 3],
-        [2, 3],
-      ],
-    );
-    assert.equal(host.bytesAt(base + 0x200, 3), [0x5a, 0x5a, 0]);
-    assert.is(host.byte(base + 0x300), 0x5a);
-  }
-});
-
 test("zero-length descriptors are skipped, wherever they stand", () => {
   const { host, driver, toy, q, broken } = rig({ features: INDIRECT });
   host.put(BUFFERS, [7, 8]);
@@ -770,20 +745,6 @@ test("bytes written are reported to the host: used descriptors and the event are
   q.offer(2, [BUFFERS, 1, 0]);
   driver.notify(0);
   for (const at of [q.desc + 48 + 8, q.desc + 63, q.desc + 8, q.desc + 15, q.used, q.used + 3]) assert.ok(covered(at));
-});
-
-test("the ring is located once, as long as memory stays where it is", () => {
-  const { toy, driver, q } = rig();
-  const located = locatesOf(toy.bus!.seams.dma);
-  for (let i = 0; i < 3; i++) {
-    q.offer(i, [BUFFERS, 1, WRITE]);
-    driver.notify(0);
-  }
-  assert.equal(
-    located.filter((at) => at !== BUFFERS),
-    [],
-  );
-  assert.is(located.length, 3, "the buffer of each chain");
 });
 
 test("VIO-223 an event that lies a whole cycle of both laps back was passed, one that comes next was not", () => {

@@ -805,13 +805,7 @@ test("VIO-102 VIO-103 VIO-104 a queue is reset alone, and starts again with anot
     const { host, toy, driver, q } = withOptions(RING_RESET, packed);
     const other = new RawRing(host, 16, 0x4_0000);
     driver.queue(1, other);
-    const offer = (ring: RawRing | RawPackedRing, id: number): void => {
-      if (ring instanceof RawPackedRing) ring.offer(id, [BUFFERS, 1, WRITE]);
-      else {
-        ring.describe(id, BUFFERS, 1, WRITE);
-        ring.offer(id);
-      }
-    };
+    const offer = (ring: RawRing | RawPackedRing, id: number): void => ring.chain(id, [BUFFERS, 1, WRITE]);
     offer(q, 0);
     driver.notify(0);
     offer(q, 1); // not told of yet
@@ -841,11 +835,7 @@ test("VIO-102 VIO-103 VIO-104 a queue is reset alone, and starts again with anot
 test("VIO-103 a batch that is open when its queue is reset is closed: nothing is notified of it later", () => {
   for (const packed of [false, true]) {
     const { host, toy, driver, q } = withOptions(RING_RESET, packed);
-    if (q instanceof RawPackedRing) q.offer(0, [BUFFERS, 1, WRITE]);
-    else {
-      q.describe(0, BUFFERS, 1, WRITE);
-      q.offer(0);
-    }
+    q.chain(0, [BUFFERS, 1, WRITE]);
     const queue = toy.bus!.queue(0);
     assert.ok(queue.begin());
     toy.chain.clear();
@@ -876,11 +866,7 @@ test("a queue that is not enabled is not reset, and only 1 resets", () => {
 test("VIO-070 notification data are index, offset and wrap counter; what disagrees with the ring is told, and served", () => {
   const bell = (packed: boolean, data: number): string[] => {
     const { host, toy, driver, q } = withOptions(NOTIFICATION_DATA, packed);
-    if (q instanceof RawPackedRing) q.offer(0, [BUFFERS, 1, WRITE]);
-    else {
-      q.describe(0, BUFFERS, 1, WRITE);
-      q.offer(0);
-    }
+    q.chain(0, [BUFFERS, 1, WRITE]);
     driver.write(0x3000, 4, data);
     assert.is(toy.seen.length, 1);
     return host.reports;
@@ -902,7 +888,7 @@ test("VIO-070 notification data are index, offset and wrap counter; what disagre
 
 test("VIO-071 with NOTIF_CONFIG_DATA what the queue says is written instead of its index", () => {
   const { host, toy, driver, q } = withOptions(NOTIF_CONFIG_DATA, true);
-  if (q instanceof RawPackedRing) q.offer(0, [BUFFERS, 1, WRITE]);
+  q.chain(0, [BUFFERS, 1, WRITE]);
   driver.write(0x16, 2, 0);
   driver.write(0x3000 + 4 * driver.read(0x1e, 2), 2, driver.read(0x38, 2));
   assert.is(toy.seen.length, 1);

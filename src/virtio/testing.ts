@@ -113,6 +113,9 @@ export class TestHost extends GuardedRam implements HostSeams {
   }
 }
 
+/** [address, length, flags without NEXT] */
+export type Piece = readonly [address: number, length: number, flags: number];
+
 /** Where the parts of a ring lie. */
 class RawAreas {
   readonly host: TestHost;
@@ -145,6 +148,15 @@ export class RawRing extends RawAreas {
     this.host.set(at + 8, 4, length);
     this.host.set(at + 12, 2, flags);
     this.host.set(at + 14, 2, next);
+  }
+
+  /** Writes a chain into descriptors from `head` on and makes it available; NEXT comes by itself. */
+  chain(head: number, ...pieces: readonly Piece[]): void {
+    for (const [i, [address, length, flags]] of pieces.entries()) {
+      const last = i === pieces.length - 1;
+      this.describe(head + i, address, length, flags | (last ? 0 : 1), last ? 0 : head + i + 1);
+    }
+    this.offer(head);
   }
 
   /** Makes a chain available. */
@@ -214,6 +226,11 @@ export class RawPackedRing extends RawAreas {
       this.wrap = !this.wrap;
     }
     return first;
+  }
+
+  /** As that of a split ring. @param id of the buffer */
+  chain(id: number, ...pieces: readonly Piece[]): void {
+    this.offer(id, ...pieces);
   }
 
   /** [id, length, flags] */
@@ -317,9 +334,6 @@ export class RawDriver {
     this.legacyWrite(0x08, 4, ring.desc / 4096);
   }
 }
-
-/** [address, length, flags without NEXT] */
-export type Piece = readonly [address: number, length: number, flags: number];
 
 /** A card with queues set up by raw accesses through either interface, rings laid out as the legacy one wants them. */
 export class RawGuest<H extends TestHost = TestHost> {
