@@ -291,6 +291,18 @@ test("INSR tells of link and negotiation, and clears when read", () => {
   rig.card.setLink(false);
   assert.is(rig.phyRead(19), 0x0400);
   assert.is(rig.phyRead(19), 0);
+  rig.card.setLink(true);
+  rig.clock.advance(LINK_TIME);
+  assert.is(rig.phyRead(19), 0x0c00, "link, and negotiation is over");
+});
+
+test("register 16 begins with automatic MDI crossover on, as FreeBSD wants it, and takes what is written", () => {
+  const rig = linked();
+  assert.is(rig.phyRead(16), 0x0040);
+  rig.phyWrite(16, 0x0168);
+  assert.is(rig.phyRead(16), 0x0168);
+  rig.phyWrite(0, 0x8000);
+  assert.is(rig.phyRead(16), 0x0040);
 });
 
 test("register 17 mirrors speed, duplex and link", () => {

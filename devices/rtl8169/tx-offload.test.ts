@@ -217,6 +217,15 @@ test("an open checksum that would cover more than the packet is closed by the ca
   assertFinished(rig.far.frames[0]!.subarray(0, packet.length));
 });
 
+test("a UDP packet of nothing but its header has a checksum, too", () => {
+  const rig = started();
+  const frame = ipFrame({ to: PEER, protocol: 17, payload: 0 });
+  const without = Uint8Array.from(frame);
+  without.set([0xde, 0xad], 40);
+  send(rig, without, UDPCS);
+  assert.equal(rig.far.frames[0]!.subarray(0, frame.length), frame);
+});
+
 test("in a frame with a tag of its own, or two, checksums are found behind it", () => {
   const rig = started();
   const one = ipFrame({ to: PEER, payload: 80, tci: 0x0064 });

@@ -548,6 +548,56 @@ test("any cutting of a frame into descriptors sends the same bytes", () => {
   );
 });
 
+test("RAM that moves while a frame goes out gets its descriptor back where it is now", () => {
+  const rig = started();
+  rig.put(DATA, frameTo(PEER));
+  rig.descriptor(RING, WHOLE + EOR + 60, DATA);
+  const before = rig.memory.windows[0]!.bytes;
+  rig.far.onOffer = () => rig.memory.replace([{ base: 0, bytes: Uint8Array.from(before) }]);
+  rig.w8(0x38, 0x40);
+  assert.is(rig.get32(RING), EOR + FS + LS + 60);
+  assert.is(new DataView(before.buffer).getUint32(RING, true) >>> 31, 1, "and not where it was");
+});
+
+test("a frame that fails and one that goes out in one batch leave both causes, whichever way it goes", () => {
+  for (const whole of [true, false]) {
+    const rig = started();
+    rig.put(DATA, frameTo(PEER, 120));
+    rig.descriptor(RING, OWN + FS + 60, DATA); // cut short by the next
+    rig.descriptor(RING + 16, OWN + FS + (whole ? LS + EOR : 0) + 120 - (whole ? 0 : 60), DATA);
+    rig.descriptor(RING + 32, OWN + LS + EOR + 60, DATA + 60);
+    rig.w8(0x38, 0x40);
+    assert.is(rig.far.frames.length, 1);
+    assert.is(rig.r16(0x3e) & 0x000c, 0x000c);
+  }
+});
+
+test("CR.RST forgets doorbells, also those that are not worked yet, and leaves no ring behind", () => {
+  const rig = started();
+  rig.work.policy = "deferred";
+  rig.put(DATA, frameTo(PEER));
+  rig.descriptor(RING, WHOLE + EOR + 60, DATA);
+  rig.w32(0x28, RING);
+  rig.w8(0x38, 0xc0);
+  assert.is(rig.work.ready.size, 2);
+  rig.w8(0x37, 0x10);
+  assert.is(rig.work.ready.size, 0);
+  assert.is(rig.r8(0x38), 0);
+  rig.work.policy = "immediate";
+  rig.w8(0x37, 0x04);
+  rig.w8(0x38, 0xc0);
+  assert.is(rig.far.frames.length, 0);
+  assert.is(rig.r16(0x3e), 0, "no TDU, and nothing was looked for anywhere");
+});
+
+test("doorbells are counted, one for each write that asks for a ring", () => {
+  const rig = started();
+  rig.w8(0x38, 0x01);
+  assert.is(rig.card.counters().doorbells, 0);
+  for (const poll of [0x40, 0x80, 0xc1]) rig.w8(0x38, poll);
+  assert.is(rig.card.counters().doorbells, 3);
+});
+
 test("counters and MAC stay what they are while nothing is sent", () => {
   const rig = started();
   rig.clock.advance(LINK_TIME);
