@@ -23,13 +23,6 @@ import {
   type Rtl8139Registers,
 } from "../../src/spec/rtl8139.js";
 import {
-  EEM_AUTOLOAD,
-  EEM_CONFIG_WRITE,
-  EEM_NORMAL,
-  EEM_PROGRAM,
-  EEPROM_SIGNATURE,
-  EEPROM_TYPES,
-  EEPROM_WORDS,
   MII_ANAR,
   MII_ANER,
   MII_ANLPAR,
@@ -37,7 +30,6 @@ import {
   MII_BMSR,
   PCI_CLOCK_NS,
   RTL8169_RING_ALIGN,
-  RTL8169_TALLY_SIZE,
   type RtlPhy,
 } from "../../src/spec/rtl8169.js";
 import type { Checked8139Options, Rtl8139ChipName } from "./8139-options.js";
@@ -45,6 +37,7 @@ import type { CardModel } from "./card.js";
 import { CardCore, DOORBELLS, UNPLUGGED } from "./core.js";
 import { RINGS_CPLUS } from "./descriptor.js";
 import { Eeprom, type EepromContents } from "./eeprom.js";
+import { EepromPort, fallsInto, type LockedRanges } from "./eeprom-port.js";
 import { LegacyRx } from "./legacy-rx.js";
 import { LegacyTx, type SlotHost } from "./legacy-tx.js";
 import { Phy } from "./phy.js";
@@ -90,41 +83,31 @@ const TCR_CLRABT = bits(R.TCR.fields.CLRABT!);
 const RCR_WRAP = bits(R.RCR.fields.WRAP!);
 const RCR_RBLEN = R.RCR.fields.RBLEN!;
 const RCR_9356SEL = bits(R.RCR.fields["9356SEL"]!);
-const DTCCR_CMD = bits(R.DTCCR_L.fields.Cmd!);
 const MSR_LINKB = bits(R.MSR.fields.LINKB!);
 const MSR_SPEED_10 = bits(R.MSR.fields.SPEED_10!);
 const CON_STATUS = bits(R.CSCR.fields.Con_status!);
 const BMCR_COMMANDS = bits(R.BMCR.fields.Reset!) | bits(R.BMCR.fields.RestartAN!);
-const { EEM, EECS, EESK, EEDI } = R.Cr9346.fields as {
-  readonly [N in "EEM" | "EECS" | "EESK" | "EEDI"]: [number, number];
-};
 /** Registers that #derive reads. */
 const DERIVED_FROM = H.IDR0 | H.IDR4 | H.MAR0 | H.MAR4 | H.RCR | H.TCR | H.RBSTART | H.CPlusCR;
 const RING_BASES = H.TNPDS_L | H.TNPDS_H | H.THPDS_L | H.THPDS_H | H.RDSAR_L | H.RDSAR_H;
-const WIRES_HELD = bits(EEM) | bits(EECS) | bits(EESK) | bits(EEDI);
 
 const ISR_LINKCHG = bits(R.ISR.fields.PUN_LinkChg!);
 const ISR_SWINT = bits(R.ISR.fields.SWInt!);
 const ISR_TIMEOUT = bits(R.ISR.fields.TimeOut!);
 
-/** Programming a word of the EEPROM with real timing; data sheets of the 93C46 say 1 to 3 ms. */
-const PROGRAM_NS = 1_000_000;
-
 /** The integrated PHY: 10 and 100 Mb/s, without identifier, and its registers are the card's. */
 const PHY_8139: RtlPhy = { phyId: 0, bmsr: R.BMSR.reset, gigabit: false, paged: false, sleeps: false };
 
 /** What 9346CR locks. */
-const LOCKED: readonly (readonly [at: number, length: number])[] = [
+const LOCKED: LockedRanges = [
   [R.IDR0.at, IDR_LEN],
   [R.CONFIG0.at, 2],
   [R.CONFIG3.at, 2],
 ];
-const isLocked = (offset: number, width: number): boolean =>
-  LOCKED.some(([at, length]) => offset < at + length && offset + width > at);
 
 /** What CR.RST leaves alone: IDR, MAR and the configuration registers, which come from the EEPROM and the driver once. */
 const survivesReset = (at: number): boolean =>
-  isLocked(at, 1) || (at >= R.MAR0.at && at < R.MAR4.at + 4) || at === R.CONFIG5.at;
+  fallsInto(LOCKED, at, 1) || (at >= R.MAR0.at && at < R.MAR4.at + 4) || at === R.CONFIG5.at;
 
 /** Per byte: bits that the chip sets itself and that the maps show as read-only. */
 const OWN_BITS = new Uint8Array(BLOCK_SIZE);
@@ -153,7 +136,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
   readonly #regs: RegisterFile;
   readonly #timer: CountTimer;
   readonly #phy: Phy;
-  readonly #eeprom: Eeprom;
+  readonly #eeprom: EepromPort;
   readonly #transmitter: Transmitter;
   readonly #slots: LegacyTx;
   readonly #buffer: LegacyRx;
@@ -161,8 +144,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
   // volatile state
   /** CR as it was before the present write: RE and TE act on their edges */
   #cr = 0;
-  // derived from options, registers, PHY and wiring
-  #realTime = false;
+  // derived from registers, PHY and wiring by #derive
   /** 10h–1Fh are the tally's address, not the slots' status */
   #cplus = false;
   /** frames go into the ring of bytes */
@@ -177,7 +159,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     this.#regs = this.#core.regs;
     this.#timer = new CountTimer(PCI_CLOCK_NS, () => this.#raise(ISR_TIMEOUT));
     this.#phy = new Phy(PHY_8139, options.link, () => this.#linkChanged());
-    this.#eeprom = new Eeprom(options.eeprom, contents);
+    this.#eeprom = new EepromPort(this.#core, variant.registers, new Eeprom(options.eeprom, contents), LOCKED);
     this.#transmitter = new Transmitter(this.#core, RINGS_CPLUS, (bytes, start, length) =>
       this.#receiver.loop(bytes, start, length),
     );
@@ -210,7 +192,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     const { fcs, timing } = this.#options;
     const strict = seams.strictness === "strict";
     const computed = fcs === "computed" || (fcs === "by-strictness" && strict);
-    this.#realTime = timing === "real" || (timing === "by-strictness" && strict);
+    this.#eeprom.realTime = timing === "real" || (timing === "by-strictness" && strict);
     this.#buffer.setFcs(computed);
     this.#receiver.ring.setFcs(computed);
     this.#phy.connect(seams.clock);
@@ -238,17 +220,15 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     this.#core.tally.clear();
     this.#phy.powerOn();
     this.#phy.settle();
-    this.#autoload();
+    this.#eeprom.autoload();
   }
 
   /** CR.RST: what is not the driver's lasting configuration goes back; PHY and tally counters are not touched. */
   #softReset(): void {
     const regs = this.#regs;
     regs.reset(survivesReset);
-    regs.set(R.RCR.at, 4, EEPROM_TYPES[this.#eeprom.type].select9356 * RCR_9356SEL);
     this.#cr = 0;
-    this.#eeprom.wires(0, 0, 0, this.#core.now, this.#programNs);
-    this.#lock(true);
+    this.#eeprom.reset();
     this.#slots.reset();
     this.#transmitter.normal.rebase(0, 0);
     this.#transmitter.high.rebase(0, 0);
@@ -291,13 +271,13 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
       this.#receiver.stir();
     }
     if ((touched & ~(H.TPPoll | H.CAPR | H.ISR | H.IMR)) !== 0) this.#configure(touched, offset, width, value);
-    if (this.#isLocked && isLocked(offset, width)) this.#core.report("config-locked", offset);
+    this.#eeprom.watch(offset, width);
   }
 
   /** Registers that drivers write when they set a card up, not per packet. */
   #configure(touched: number, offset: number, width: AccessWidth, value: number): void {
     const regs = this.#regs;
-    if ((touched & H.Cr9346) !== 0) this.#writeCr9346();
+    if ((touched & H.Cr9346) !== 0 && this.#eeprom.written()) this.#derive();
     if ((touched & H.CR) !== 0) this.#writeCr();
     if ((touched & RING_BASES) !== 0) this.#rebase(touched);
     if ((touched & DERIVED_FROM) !== 0) this.#derive();
@@ -308,7 +288,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     if ((touched & H.MPC) !== 0) regs.set(R.MPC.at, 4, 0);
     if ((touched & H.TCTR) !== 0) this.#timer.restart(regs.get(R.TimerInt.at, 4));
     else if ((touched & H.TimerInt) !== 0) this.#timer.setCompare(regs.get(R.TimerInt.at, 4));
-    if ((touched & H.DTCCR_L) !== 0) this.#dumpTally();
+    if ((touched & H.DTCCR_L) !== 0) this.#core.dumpTally();
     if ((touched & H.HLTCLK) !== 0) this.#writeHltClk(value >>> (8 * (R.HLTCLK.at - offset)));
     if ((touched & H.BMCR) !== 0) this.#writeBmcr(offset, width, value);
     if ((touched & H.ANAR) !== 0) this.#phy.write(MII_ANAR, regs.get(R.ANAR.at, 2));
@@ -350,42 +330,6 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     if ((rising & CR_TE) !== 0) this.#pushSlots();
   }
 
-  #writeCr9346(): void {
-    const value = this.#regs.get(R.Cr9346.at, 1);
-    const mode = field(value, EEM);
-    if (mode === EEM_AUTOLOAD) this.#autoload();
-    this.#lock(mode !== EEM_CONFIG_WRITE);
-    const { now } = this.#core;
-    // In every other mode the wires rest low, so that leaving mode 10 ends a command.
-    if (mode === EEM_PROGRAM)
-      this.#eeprom.wires(field(value, EECS), field(value, EESK), field(value, EEDI), now, this.#programNs);
-    else this.#eeprom.wires(0, 0, 0, now, this.#programNs);
-    const shown = mode === EEM_PROGRAM ? (value & WIRES_HELD) | this.#eeprom.output(now) : value & bits(EEM);
-    this.#regs.set(R.Cr9346.at, 1, mode === EEM_AUTOLOAD ? EEM_NORMAL : shown);
-  }
-
-  /** Station address and configuration from the EEPROM; one without signature leaves them. */
-  #autoload(): void {
-    if (this.#eeprom.get(EEPROM_WORDS.signature) !== EEPROM_SIGNATURE) return;
-    const regs = this.#regs;
-    for (let i = 0; i < 3; i++) regs.set(R.IDR0.at + 2 * i, 2, this.#eeprom.get(EEPROM_WORDS.mac + i));
-    const { rw, resetImage } = this.#variant.registers;
-    const config = this.#eeprom.get(EEPROM_WORDS.config01);
-    for (let i = 0; i < 2; i++) {
-      const at = R.CONFIG0.at + i;
-      regs.set(at, 1, (resetImage[at]! & ~rw[at]!) | ((config >>> (8 * i)) & rw[at]!));
-    }
-    this.#derive();
-  }
-
-  get #isLocked(): boolean {
-    return field(this.#regs.get(R.Cr9346.at, 1), EEM) !== EEM_CONFIG_WRITE;
-  }
-
-  #lock(locked: boolean): void {
-    for (const [at, length] of LOCKED) this.#regs.lock(at, length, locked);
-  }
-
   #writeHltClk(written: number): void {
     const command = written & 0xff;
     if (command === HLTCLK_RUN || command === HLTCLK_HALT)
@@ -397,7 +341,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     const before = this.#phy.read(MII_BMCR);
     const { mask, lanes } = lanesOf(R.BMCR.at, offset, width, value);
     const wanted = (before & ~mask) | lanes;
-    const settings = this.#isLocked ? before : wanted;
+    const settings = this.#eeprom.locked ? before : wanted;
     if (((settings ^ wanted) & R.BMCR.rw) !== 0) this.#core.report("config-locked", R.BMCR.at);
     this.#phy.write(MII_BMCR, (settings & R.BMCR.rw) | (lanes & BMCR_COMMANDS));
   }
@@ -407,9 +351,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     const regs = this.#regs;
     const phy = this.#phy;
     regs.set(R.TCTR.at, 4, this.#timer.count);
-    const wires = regs.get(R.Cr9346.at, 1);
-    if (this.#eeprom.busy && field(wires, EEM) === EEM_PROGRAM)
-      regs.set(R.Cr9346.at, 1, (wires & WIRES_HELD) | this.#eeprom.output(this.#core.now));
+    this.#eeprom.refresh();
     if (offset + width <= R.BMCR.at) return;
     regs.set(R.BMCR.at, 2, phy.read(MII_BMCR));
     // A lost link shows to one read, so only one of the byte that has it counts.
@@ -417,20 +359,6 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     regs.set(R.ANAR.at, 2, phy.read(MII_ANAR));
     regs.set(R.ANLPAR.at, 2, phy.read(MII_ANLPAR));
     regs.set(R.ANER.at, 2, phy.read(MII_ANER));
-  }
-
-  /** Completes before the command bit clears, and clears it in any case: drivers poll. */
-  #dumpTally(): void {
-    const regs = this.#regs;
-    const low = regs.get(R.DTCCR_L.at, 4);
-    if ((low & DTCCR_CMD) === 0) return;
-    const { dma } = this.#core.seams;
-    const address = regs.get(R.DTCCR_H.at, 4) * 2 ** 32 + (low - (low % RTL8169_TALLY_SIZE));
-    if (!dma.open) this.#core.report("bus-master-off", R.DTCCR_L.at);
-    else if (!this.#core.tally.dump(dma, address)) this.#core.masterAbort("tally-address", address);
-    dma.flush();
-    regs.set(R.DTCCR_L.at, 4, (low & ~DTCCR_CMD) >>> 0);
-    this.#core.interrupts.update();
   }
 
   /** What follows from registers, PHY and wiring. */
@@ -476,10 +404,6 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     this.#cplus = cplus;
     if (cplus) for (let at = TSD0.at; at < TSAD0.at; at += 4) this.#regs.set(at, 4, 0);
     else this.#showSlots();
-  }
-
-  get #programNs(): number {
-    return this.#realTime ? PROGRAM_NS : 0;
   }
 
   // ---------------------------------------------------------------------------------------------- interrupts and link
@@ -682,7 +606,6 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     applyInterrupts();
     applyTimer(regs.get(R.TimerInt.at, 4));
     this.#cr = regs.get(R.CR.at, 1) & ~CR_BUFE;
-    this.#lock(this.#isLocked);
     this.#transmitter.normal.rebase(regs.get(R.TNPDS_L.at, 4), regs.get(R.TNPDS_H.at, 4));
     this.#transmitter.high.rebase(regs.get(R.THPDS_L.at, 4), regs.get(R.THPDS_H.at, 4));
     this.#receiver.ring.rebase(regs.get(R.RDSAR_L.at, 4), regs.get(R.RDSAR_H.at, 4));

@@ -1,7 +1,7 @@
 import { Door } from "../../src/bytes/index.js";
 import type { Clock, FunctionSeams, NetEndpoint, NicCounters, Timer } from "../../src/contract/index.js";
 import { bits, RegisterFile, type RegisterMap } from "../../src/regs/index.js";
-import { RTL8169 } from "../../src/spec/rtl8169.js";
+import { RTL8169, RTL8169_TALLY_SIZE } from "../../src/spec/rtl8169.js";
 import { Interrupts } from "./interrupts.js";
 import { Tally } from "./tally.js";
 
@@ -18,6 +18,8 @@ export const BYTES_COPIED = 8;
 export const DOORBELLS = 9;
 export const COUNTERS = 10;
 
+const { DTCCR_L, DTCCR_H } = RTL8169.regs;
+const DTCCR_CMD = bits(DTCCR_L.fields.Cmd!);
 const ISR_SERR = bits(RTL8169.regs.ISR.fields.SERR!);
 
 export const IDLE_CLOCK: Clock = {
@@ -71,6 +73,20 @@ export class CardCore {
   masterAbort(code: string, address: number): void {
     this.interrupts.raise(ISR_SERR);
     this.report(code, address);
+  }
+
+  /** The guest wrote DTCCR. What it asks for is complete before the command bit clears, in any case: drivers poll. */
+  dumpTally(): void {
+    const { regs, interrupts } = this;
+    const low = regs.get(DTCCR_L.at, 4);
+    if ((low & DTCCR_CMD) === 0) return;
+    const { dma } = this.seams;
+    const address = regs.get(DTCCR_H.at, 4) * 2 ** 32 + (low - (low % RTL8169_TALLY_SIZE));
+    if (!dma.open) this.report("bus-master-off", DTCCR_L.at);
+    else if (!this.tally.dump(dma, address)) this.masterAbort("tally-address", address);
+    dma.flush();
+    regs.set(DTCCR_L.at, 4, (low & ~DTCCR_CMD) >>> 0);
+    interrupts.update();
   }
 
   nicCounters(): NicCounters {

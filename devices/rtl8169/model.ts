@@ -17,13 +17,6 @@ import type {
 import type { PowerManagement } from "../../src/pci/index.js";
 import { bits, field, type RegisterFile, type RegisterMap } from "../../src/regs/index.js";
 import {
-  EEM_AUTOLOAD,
-  EEM_CONFIG_WRITE,
-  EEM_NORMAL,
-  EEM_PROGRAM,
-  EEPROM_SIGNATURE,
-  EEPROM_TYPES,
-  EEPROM_WORDS,
   PCI_CLOCK_NS,
   PCICLKF_33,
   PCICLKF_66,
@@ -31,12 +24,12 @@ import {
   RTL8169_INTT_PACKETS,
   RTL8169_INTT_UNIT_NS,
   RTL8169_RING_ALIGN,
-  RTL8169_TALLY_SIZE,
   type Rtl8169Chip,
 } from "../../src/spec/rtl8169.js";
 import { CardCore, DOORBELLS, UNPLUGGED } from "./core.js";
 import { RINGS_8169 } from "./descriptor.js";
 import { Eeprom, type EepromContents } from "./eeprom.js";
+import { EepromPort, type LockedRanges } from "./eeprom-port.js";
 import type { CheckedOptions, ChipName } from "./options.js";
 import { Phy } from "./phy.js";
 import { Receiver } from "./receiver.js";
@@ -73,15 +66,10 @@ const TCR_LBK = bits(R.TCR.fields.LBK!);
 const TCR_NOCRC = bits(R.TCR.fields.NoCRC!);
 const RCR_9356SEL = bits(R.RCR.fields["9356SEL"]!);
 const RMS_LIMIT = bits(R.RMS.fields.RMS!);
-const DTCCR_CMD = bits(R.DTCCR_L.fields.Cmd!);
 const PHYAR_FLAG = bits(R.PHYAR.fields.Flag!);
-const { EEM, EECS, EESK, EEDI } = R.Cr9346.fields as {
-  readonly [N in "EEM" | "EECS" | "EESK" | "EEDI"]: [number, number];
-};
 /** Registers that #derive reads. */
 const DERIVED_FROM = H.IDR0 | H.IDR4 | H.MAR0 | H.MAR4 | H.RCR | H.TCR | H.RMS | H.CPlusCR | H.IntrMitigate;
 const RING_BASES = H.TNPDS_L | H.TNPDS_H | H.THPDS_L | H.THPDS_H | H.RDSAR_L | H.RDSAR_H;
-const WIRES_HELD = bits(EEM) | bits(EECS) | bits(EESK) | bits(EEDI);
 
 const ISR_LINKCHG = bits(R.ISR.fields.LinkChg!);
 const ISR_SWINT = bits(R.ISR.fields.SWInt!);
@@ -95,8 +83,12 @@ const RWT_LIMIT = 8191;
 
 /** A PHY access with real timing: 64 bits at 2.5 MHz. IEEE 802.3 §22.2.2.11, §22.3.4 */
 const PHYAR_NS = 25_600;
-/** Programming a word of the EEPROM with real timing; data sheets of the 93C46 say 1 to 3 ms. */
-const PROGRAM_NS = 1_000_000;
+/** What 9346CR locks. */
+const LOCKED: LockedRanges = [
+  [R.IDR0.at, IDR_LEN],
+  [R.CONFIG0.at, R.CONFIG5.at - R.CONFIG0.at],
+];
+
 /** What CR.RST leaves alone: IDR, MAR and the configuration registers, which come from the EEPROM and the driver once. */
 const survivesReset = (at: number): boolean =>
   at < IDR_LEN || (at >= R.MAR0.at && at < R.MAR4.at + 4) || (at >= R.CONFIG0.at && at <= R.CONFIG5.at);
@@ -126,7 +118,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
   readonly #tx: Transmitter;
   readonly #rx: Receiver;
   readonly #phy: Phy;
-  readonly #eeprom: Eeprom;
+  readonly #eeprom: EepromPort;
   readonly #timer: CountTimer;
   readonly #wake: Wake;
   // volatile state
@@ -151,7 +143,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
     this.#rx = new Receiver(this.#core, RINGS_8169, options.mtu, () => this.#core.seams.work.request(RX_QUEUE));
     this.#tx = new Transmitter(this.#core, RINGS_8169, (bytes, start, length) => this.#rx.loop(bytes, start, length));
     this.#phy = new Phy(variant.chip.phy, options.link, () => this.#linkChanged());
-    this.#eeprom = new Eeprom(options.eeprom, contents);
+    this.#eeprom = new EepromPort(this.#core, variant.registers, new Eeprom(options.eeprom, contents), LOCKED);
     this.#timer = new CountTimer(PCI_CLOCK_NS / (fast ? 2 : 1), () => this.#timedOut());
     this.#wake = new Wake(this.#regs, this.#rx.filter);
     this.reset("power-on");
@@ -178,7 +170,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
     const { fcs, timing } = this.#options;
     const strict = seams.strictness === "strict";
     this.#rx.ring.setFcs(fcs === "computed" || (fcs === "by-strictness" && strict));
-    this.#realTime = timing === "real" || (timing === "by-strictness" && strict);
+    this.#realTime = this.#eeprom.realTime = timing === "real" || (timing === "by-strictness" && strict);
     this.#core.interrupts.connect(seams);
     this.#timer.connect(seams.clock);
     this.#rx.connect(() => this.#lookAgain());
@@ -206,19 +198,17 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
     this.#core.tally.clear();
     this.#regs.reset();
     this.#regs.set(R.CONFIG2.at, 1, R.CONFIG2.reset | this.#pciClkF);
-    this.#autoload();
+    this.#eeprom.autoload();
   }
 
   /** CR.RST: what is not the driver's lasting configuration goes back; PHY and tally counters are not touched. */
   #softReset(): void {
     const regs = this.#regs;
     regs.reset(survivesReset);
-    regs.set(R.RCR.at, 4, EEPROM_TYPES[this.#eeprom.type].select9356 * RCR_9356SEL);
     regs.set(R.PHYStatus.at, 1, this.#phy.status);
     this.#cr = 0;
     this.#phyDone = 0;
-    this.#eeprom.wires(0, 0, 0, this.#core.now, this.#programNs);
-    this.#lock(true);
+    this.#eeprom.reset();
     this.#tx.normal.rebase(0, 0);
     this.#tx.high.rebase(0, 0);
     this.#rx.ring.rebase(0, 0);
@@ -246,14 +236,13 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
       this.#rx.stir();
     }
     if ((touched & ~(H.TPPoll | H.ISR | H.IMR)) !== 0) this.#configure(touched, offset, width);
-    if (offset < R.CONFIG5.at && (offset < IDR_LEN || offset + width > R.CONFIG0.at) && this.#locked)
-      this.#core.report("config-locked", offset);
+    if (offset < R.CONFIG5.at) this.#eeprom.watch(offset, width);
   }
 
   /** Registers that drivers write when they set a card up, not per packet. */
   #configure(touched: number, offset: number, width: AccessWidth): void {
     const regs = this.#regs;
-    if ((touched & H.Cr9346) !== 0) this.#writeCr9346();
+    if ((touched & H.Cr9346) !== 0 && this.#eeprom.written()) this.#derive();
     if ((touched & H.CR) !== 0) this.#writeCr();
     if ((touched & RING_BASES) !== 0) this.#rebase(touched);
     if ((touched & DERIVED_FROM) !== 0) this.#derive();
@@ -261,7 +250,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
     if ((touched & H.MPC) !== 0) regs.set(R.MPC.at, 4, 0);
     if ((touched & H.TCTR) !== 0) this.#timer.restart(regs.get(R.TimerInt.at, 4));
     else if ((touched & H.TimerInt) !== 0) this.#timer.setCompare(regs.get(R.TimerInt.at, 4));
-    if ((touched & H.DTCCR_L) !== 0) this.#dumpTally();
+    if ((touched & H.DTCCR_L) !== 0) this.#core.dumpTally();
     // A host that splits the dword writes the low half first: the byte with Flag is the one that starts the access.
     if ((touched & H.PHYAR) !== 0 && offset + width === R.PHYAR.at + 4) this.#accessPhy();
     this.#showPoll();
@@ -300,42 +289,6 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
     if ((cr & CR_RE) === 0) this.#rx.stir();
   }
 
-  #writeCr9346(): void {
-    const value = this.#regs.get(R.Cr9346.at, 1);
-    const mode = field(value, EEM);
-    if (mode === EEM_AUTOLOAD) this.#autoload();
-    this.#lock(mode !== EEM_CONFIG_WRITE);
-    // In every other mode the wires rest low, so that leaving mode 10 ends a command.
-    if (mode === EEM_PROGRAM)
-      this.#eeprom.wires(field(value, EECS), field(value, EESK), field(value, EEDI), this.#core.now, this.#programNs);
-    else this.#eeprom.wires(0, 0, 0, this.#core.now, this.#programNs);
-    const shown = mode === EEM_PROGRAM ? (value & WIRES_HELD) | this.#eeprom.output(this.#core.now) : value & bits(EEM);
-    this.#regs.set(R.Cr9346.at, 1, mode === EEM_AUTOLOAD ? EEM_NORMAL : shown);
-  }
-
-  /** Station address and configuration from the EEPROM; one without signature leaves them. */
-  #autoload(): void {
-    if (this.#eeprom.get(EEPROM_WORDS.signature) !== EEPROM_SIGNATURE) return;
-    const regs = this.#regs;
-    for (let i = 0; i < 3; i++) regs.set(R.IDR0.at + 2 * i, 2, this.#eeprom.get(EEPROM_WORDS.mac + i));
-    const { rw, resetImage } = this.#variant.registers;
-    const config = this.#eeprom.get(EEPROM_WORDS.config01);
-    for (let i = 0; i < 2; i++) {
-      const at = R.CONFIG0.at + i;
-      regs.set(at, 1, (resetImage[at]! & ~rw[at]!) | ((config >>> (8 * i)) & rw[at]!));
-    }
-    this.#derive();
-  }
-
-  get #locked(): boolean {
-    return field(this.#regs.get(R.Cr9346.at, 1), EEM) !== EEM_CONFIG_WRITE;
-  }
-
-  #lock(locked: boolean): void {
-    this.#regs.lock(R.IDR0.at, IDR_LEN, locked);
-    this.#regs.lock(R.CONFIG0.at, R.CONFIG5.at - R.CONFIG0.at, locked);
-  }
-
   /** PHYAR with Flag 1 writes and answers 0; with Flag 0 it reads and answers 1. */
   #accessPhy(): void {
     const regs = this.#regs;
@@ -364,24 +317,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
       this.#phyDone = 0;
       regs.set(R.PHYAR.at, 4, this.#phyResult);
     }
-    const wires = regs.get(R.Cr9346.at, 1);
-    if (this.#eeprom.busy && field(wires, EEM) === EEM_PROGRAM)
-      regs.set(R.Cr9346.at, 1, (wires & WIRES_HELD) | this.#eeprom.output(now));
-  }
-
-  /** Completes before the command bit clears, and clears it in any case: drivers poll. */
-  #dumpTally(): void {
-    const regs = this.#regs;
-    const low = regs.get(R.DTCCR_L.at, 4);
-    if ((low & DTCCR_CMD) === 0) return;
-    const core = this.#core;
-    const { dma } = core.seams;
-    const address = regs.get(R.DTCCR_H.at, 4) * 2 ** 32 + (low - (low % RTL8169_TALLY_SIZE));
-    if (!dma.open) core.report("bus-master-off", R.DTCCR_L.at);
-    else if (!core.tally.dump(dma, address)) core.masterAbort("tally-address", address);
-    dma.flush();
-    regs.set(R.DTCCR_L.at, 4, (low & ~DTCCR_CMD) >>> 0);
-    core.interrupts.update();
+    this.#eeprom.refresh();
   }
 
   /** What follows from registers and PHY. */
@@ -421,10 +357,6 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
       field(value, MODERATION.RxTimer!) * unit,
       field(value, MODERATION.RxPackets!) * RTL8169_INTT_PACKETS,
     );
-  }
-
-  get #programNs(): number {
-    return this.#realTime ? PROGRAM_NS : 0;
   }
 
   // ---------------------------------------------------------------------------------------------- time and link
@@ -568,7 +500,6 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
     applyPhy();
     applyEeprom();
     this.#cr = regs.get(R.CR.at, 1);
-    this.#lock(this.#locked);
     this.#tx.normal.rebase(regs.get(R.TNPDS_L.at, 4), regs.get(R.TNPDS_H.at, 4));
     this.#tx.high.rebase(regs.get(R.THPDS_L.at, 4), regs.get(R.THPDS_H.at, 4));
     this.#rx.ring.rebase(regs.get(R.RDSAR_L.at, 4), regs.get(R.RDSAR_H.at, 4));
