@@ -43,10 +43,19 @@ const SWAPS = new Map(
  */
 const UNTELLABLE = /(^|_)VERSION$/;
 
+/** A program without its types, as it is run while it is being broken. @returns { code, map } */
+export const withoutTypes = (source, name) =>
+  transformSync(source, {
+    loader: "ts",
+    target: "esnext",
+    sourcemap: "external",
+    sourcefile: name,
+    sourcesContent: false,
+  });
+
 /** @returns { code, mutants: [{ operator, start, end, text, line, was, now }] }: `code` has no types, `line` is the source's */
 export function mutantsOf(source, name) {
-  const options = { loader: "ts", target: "esnext", sourcemap: "external", sourcefile: name, sourcesContent: false };
-  const { code, map } = transformSync(source, options);
+  const { code, map } = withoutTypes(source, name);
   const lineOf = originalLines(code, JSON.parse(map).mappings);
   const mutants = [];
   const add = (operator, start, end, text, node) => {

@@ -1,11 +1,14 @@
 // Breaks a room in many places, one at a time, and says which of them its tests notice: npm run mutate -- --room ROOM
 //
 // Nothing is changed in this tree: two copies of it in a temporary folder are broken by turns, each with its own process
-// that runs the room's tests until one fails. The types are stripped first, so that a mutant may be anything that runs.
+// that runs the room's tests until one fails. The types are stripped once, from all of a copy, so that a process begins
+// within a tenth of a second, and a mutant may be anything that runs. Which test comes to which place is measured first: a test
+// that does not execute what is broken cannot notice.
 import { fork } from "node:child_process";
 import {
   cpSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -15,8 +18,9 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, posix, relative } from "node:path";
+import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
-import { mutantsOf, OPERATORS } from "./mutants.mjs";
+import { mutantsOf, OPERATORS, withoutTypes } from "./mutants.mjs";
 
 const TOP = dirname(import.meta.dirname);
 const LANES = 2;
@@ -30,8 +34,9 @@ const LEFT_OUT = ["node_modules", ".git", "dist", "coverage"];
 
 const USAGE = `usage: npm run mutate -- --room ROOM [--count N] [--seed S] [--json]
 
-Breaks ROOM (virtio, pci, devices/virtio-net, …) in N places (${COUNT}), one at a time, and runs its tests: those beside its
-source, then those in fixtures/ that import it. Places are drawn by seed S (1), the same number for each operator where
+Breaks ROOM (virtio, pci, devices/virtio-net, …) in N places (${COUNT}), one at a time, and runs its tests, those beside its
+source and those in fixtures/ that import it, until one fails: first the broken file's own, then those that noticed most for
+the time that they take. Two mutants are judged at a time. Places are drawn by seed S (1), the same number for each operator where
 there are as many:
 ${Object.entries(OPERATORS)
   .map(([name, what]) => `  ${name.padEnd(18)}${what}`)
@@ -96,6 +101,7 @@ async function main({ folder, count, seed, json }) {
     console.error(`mutate: nothing in ${folder} can be broken`);
     return 1;
   }
+  const began = performance.now();
   const work = mkdtempSync(join(tmpdir(), "barwire-mutate-"));
   const lanes = [];
   const clean = () => {
@@ -110,23 +116,35 @@ async function main({ folder, count, seed, json }) {
   try {
     for (let i = 0; i < LANES; i++) lanes.push(new Lane(join(work, String(i))));
     say(`${folder}: ${mutants.length} of ${places} places, seed ${seed}; ${tests.length} test files`);
-    const unbroken = await Promise.all(lanes.map((lane) => lane.measure(tests)));
-    const red = unbroken.flat().filter(({ result }) => result.failed > 0);
+    const unbroken = new Map(); // by test: how long it takes, and where it comes
+    const unmeasured = tests.slice();
+    await Promise.all(
+      lanes.map(async (lane) => {
+        for (let test = unmeasured.shift(); test !== undefined; test = unmeasured.shift())
+          unbroken.set(test, await lane.measure(test));
+      }),
+    );
+    const red = [...unbroken].filter(([, { result }]) => result.failed > 0);
     if (red.length > 0) {
-      for (const { test, result } of red) console.error(`mutate: ${test} fails unbroken\n${result.errors.join("\n")}`);
+      for (const [test, { result }] of red)
+        console.error(`mutate: ${test} fails unbroken\n${result.errors.join("\n")}`);
       return 1;
     }
+    const catches = new Map();
     const waiting = mutants.slice();
     let done = 0;
     await Promise.all(
       lanes.map(async (lane) => {
         for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
-          mutant.by = await lane.judge(mutant, tests);
+          const able = likeliest(mutant, unbroken, catches);
+          mutant.reached = able.length > 0;
+          mutant.by = await lane.judge(mutant, able);
+          if (mutant.by !== null) catches.set(mutant.by.test, (catches.get(mutant.by.test) ?? 0) + 1);
           progress(++done, mutants.length);
         }
       }),
     );
-    return report({ folder, seed, places, mutants, json });
+    return report({ folder, seed, places, mutants, json, seconds: (performance.now() - began) / 1000 });
   } finally {
     clean();
   }
@@ -185,7 +203,7 @@ function testsOf(folder) {
   const own = readdirSync(join(TOP, folder), { recursive: true })
     .filter((name) => name.endsWith(".test.ts"))
     .map((name) => posix.join(folder, name));
-  const fixtures = readdirSync(join(TOP, "fixtures"))
+  const fixtures = readdirSync(join(TOP, "fixtures"), { recursive: true })
     .filter((name) => name.endsWith(".test.ts"))
     .map((name) => posix.join("fixtures", name))
     .filter((name) => reaches(name, folder, new Set()));
@@ -203,46 +221,68 @@ function reaches(file, folder, seen) {
   );
 }
 
-/** A copy of the tree, and a process that runs tests in it. */
+/**
+ * Tests that execute what is broken, in the order in which they are likeliest to notice soon: the file's own, then those that
+ * caught most for their time.
+ * @returns [test, ms that it may take]
+ */
+function likeliest({ file, start }, unbroken, catches) {
+  const own = file.replace(/\.ts$/, ".test.ts");
+  const cost = ([test, { ms }]) => (test === own ? 0 : ms / (1 + (catches.get(test) ?? 0)));
+  return [...unbroken]
+    .filter(([, { comes }]) => comes(file, start))
+    .sort((a, b) => cost(a) - cost(b))
+    .map(([test, { ms }]) => [test, PATIENCE * ms + GRACE_MS]);
+}
+
+const scriptOf = (file) => file.replace(/\.ts$/, ".js");
+
+/** A copy of the tree without types, and a process that runs tests in it. */
 class Lane {
   #top;
   #worker = null;
-  #limits = new Map();
 
   constructor(top) {
     this.#top = top;
     const wanted = (path) => !LEFT_OUT.includes(relative(TOP, path).split("/")[0]);
     cpSync(TOP, top, { recursive: true, filter: wanted });
     symlinkSync(join(TOP, "node_modules"), join(top, "node_modules"), "dir");
+    for (const folder of ["src", "devices", "fixtures", "bench"])
+      for (const name of readdirSync(join(top, folder), { recursive: true }))
+        if (name.endsWith(".ts") && !name.endsWith(".d.ts")) {
+          const file = posix.join(folder, name);
+          writeFileSync(join(top, scriptOf(file)), withoutTypes(readFileSync(join(top, file), "utf8"), file).code);
+        }
   }
 
-  /** Runs every file once, and learns how long each may take. */
-  async measure(tests) {
-    const results = [];
-    for (const test of tests) {
-      const began = performance.now();
-      const result = await this.#run(test, 120_000);
-      this.#limits.set(test, PATIENCE * (performance.now() - began) + GRACE_MS);
-      results.push({ test, result });
-    }
+  /** Runs a test file in a process of its own. @returns what it says, how long it takes, and where it comes */
+  async measure(test) {
+    const folder = join(this.#top, "coverage");
+    mkdirSync(folder, { recursive: true });
+    const began = performance.now();
     this.stop();
-    return results;
+    const result = await this.#run(test, 120_000, { NODE_V8_COVERAGE: folder });
+    const ms = performance.now() - began;
+    await this.#end();
+    const comes = coverageOf(folder, this.#top);
+    rmSync(folder, { recursive: true, force: true });
+    return { result, ms, comes };
   }
 
   /** Breaks the copy, runs the tests until one fails, and mends it. @returns who noticed and how; null: nobody */
   async judge({ file, code, start, end, text }, tests) {
-    const path = join(this.#top, file);
-    const whole = readFileSync(path);
-    writeFileSync(path, code.slice(0, start) + text + code.slice(end));
+    const paths = [file, scriptOf(file)].map((name) => join(this.#top, name));
+    const whole = paths.map((path) => readFileSync(path));
+    for (const path of paths) writeFileSync(path, code.slice(0, start) + text + code.slice(end));
     try {
-      for (const test of tests) {
-        const { failed, how } = await this.#run(test, this.#limits.get(test));
+      for (const [test, limit] of tests) {
+        const { failed, how } = await this.#run(test, limit);
         if (failed > 0) return { test, how };
       }
       return null;
     } finally {
       this.stop();
-      writeFileSync(path, whole);
+      for (const [i, path] of paths.entries()) writeFileSync(path, whole[i]);
     }
   }
 
@@ -251,11 +291,21 @@ class Lane {
     this.#worker = null;
   }
 
-  #run(test, limit) {
+  /** Lets the process end by itself, which writes where it came. */
+  async #end() {
+    const worker = this.#worker;
+    this.#worker = null;
+    if (!worker?.connected) return;
+    const gone = new Promise((resolve) => worker.once("exit", resolve));
+    worker.send(null, () => {});
+    await gone;
+  }
+
+  #run(test, limit, env = {}) {
     this.#worker ??= fork(join(this.#top, ".ci/test-worker.mjs"), {
       cwd: this.#top,
-      execArgv: ["--max-old-space-size=1024", "--import", "tsx"],
-      env: { ...process.env, FORCE_COLOR: "0" },
+      execArgv: ["--max-old-space-size=1024", "--no-warnings"],
+      env: { ...process.env, FORCE_COLOR: "0", ...env },
       stdio: ["ignore", "ignore", "ignore", "ipc"],
     });
     const worker = this.#worker;
@@ -269,9 +319,33 @@ class Lane {
       worker.on("message", ({ failed, errors }) => settle({ failed, errors, how: "fails" }));
       worker.on("exit", (status, signal) => settle({ failed: 1, errors: [`ended: ${signal ?? status}`], how: "dies" }));
       worker.on("error", (error) => settle({ failed: 1, errors: [String(error)], how: "dies" }));
-      worker.send(test, () => {}); // one that is gone says so by its exit
+      worker.send(scriptOf(test), () => {}); // one that is gone says so by its exit
     });
   }
+}
+
+/** What V8 wrote of a process. @returns whether it came to a place in a file's script; true where nothing was written */
+function coverageOf(folder, top) {
+  const counts = new Map();
+  for (const name of readdirSync(folder))
+    for (const { url, functions } of JSON.parse(readFileSync(join(folder, name), "utf8")).result) {
+      const ranges = functions.flatMap((of) => of.ranges);
+      counts.set(url, [...(counts.get(url) ?? []), ranges]);
+    }
+  if (counts.size === 0) return () => true;
+  /** The innermost range around a place says how often it was executed. */
+  const isCounted = (ranges, place) => {
+    const around = ranges.filter(({ startOffset, endOffset }) => startOffset <= place && place < endOffset);
+    const innermost = around.reduce(
+      (a, b) => (b.endOffset - b.startOffset < a.endOffset - a.startOffset ? b : a),
+      around[0],
+    );
+    return innermost !== undefined && innermost.count > 0;
+  };
+  return (file, place) => {
+    const processes = counts.get(pathToFileURL(join(top, scriptOf(file))).href) ?? [];
+    return processes.some((ranges) => isCounted(ranges, place));
+  };
 }
 
 // -------------------------------------------------------------------------------------------------- what is told
@@ -280,11 +354,11 @@ function progress(done, of) {
   if (process.stderr.isTTY) process.stderr.write(done < of ? `\r${done}/${of} ` : "\r\u001b[K");
 }
 
-function report({ folder, seed, places, mutants, json }) {
+function report({ folder, seed, places, mutants, json, seconds }) {
   const survivors = mutants.filter(({ by }) => by === null);
   const caught = mutants.length - survivors.length;
   const share = caught / mutants.length;
-  const plain = ({ file, line, operator, was, now, by }) => ({ file, line, operator, was, now, by });
+  const plain = ({ file, line, operator, was, now, reached, by }) => ({ file, line, operator, was, now, reached, by });
   if (json)
     console.log(JSON.stringify({ room: folder, seed, places, caught, share, mutants: mutants.map(plain) }, null, 1));
   else {
@@ -299,11 +373,13 @@ function report({ folder, seed, places, mutants, json }) {
       console.log(`  ${String(noticed).padStart(4)} by ${test}`);
     const hung = mutants.filter(({ by }) => by?.how === "hangs").length;
     if (hung > 0) console.log(`  ${hung} of them because a test did not come back`);
-    for (const { file, line, operator, was, now } of survivors.sort(
+    for (const { file, line, operator, was, now, reached } of survivors.sort(
       (a, b) => a.file.localeCompare(b.file) || a.line - b.line,
     ))
-      console.log(`survives ${file}:${line} ${operator}\n    ${was}\n  → ${now}`);
-    console.log(`${caught} of ${mutants.length} caught, ${(100 * share).toFixed(1)} %`);
+      console.log(
+        `survives ${file}:${line} ${operator}${reached ? "" : ", where no test comes"}\n    ${was}\n  → ${now}`,
+      );
+    console.log(`${caught} of ${mutants.length} caught, ${(100 * share).toFixed(1)} %, in ${seconds.toFixed(0)} s`);
   }
   return share < ENOUGH ? 1 : 0;
 }
