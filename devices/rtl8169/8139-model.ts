@@ -22,16 +22,8 @@ import {
   type Rtl8139Chip,
   type Rtl8139Registers,
 } from "../../src/spec/rtl8139.js";
-import {
-  MII_ANAR,
-  MII_ANER,
-  MII_ANLPAR,
-  MII_BMCR,
-  MII_BMSR,
-  PCI_CLOCK_NS,
-  RTL8169_RING_ALIGN,
-  type RtlPhy,
-} from "../../src/spec/rtl8169.js";
+import { PCI_CLOCK_NS, RTL8169_RING_ALIGN, type RtlPhy } from "../../src/spec/rtl8169.js";
+import { MiiRegisters } from "./8139-mii.js";
 import type { Checked8139Options, Rtl8139ChipName } from "./8139-options.js";
 import type { CardModel } from "./card.js";
 import { CardCore, DOORBELLS, UNPLUGGED } from "./core.js";
@@ -86,7 +78,6 @@ const RCR_9356SEL = bits(R.RCR.fields["9356SEL"]!);
 const MSR_LINKB = bits(R.MSR.fields.LINKB!);
 const MSR_SPEED_10 = bits(R.MSR.fields.SPEED_10!);
 const CON_STATUS = bits(R.CSCR.fields.Con_status!);
-const BMCR_COMMANDS = bits(R.BMCR.fields.Reset!) | bits(R.BMCR.fields.RestartAN!);
 /** Registers that #derive reads. */
 const DERIVED_FROM = H.IDR0 | H.IDR4 | H.MAR0 | H.MAR4 | H.RCR | H.TCR | H.RBSTART | H.CPlusCR;
 const RING_BASES = H.TNPDS_L | H.TNPDS_H | H.THPDS_L | H.THPDS_H | H.RDSAR_L | H.RDSAR_H;
@@ -137,6 +128,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
   readonly #timer: CountTimer;
   readonly #phy: Phy;
   readonly #eeprom: EepromPort;
+  readonly #mii: MiiRegisters;
   readonly #transmitter: Transmitter;
   readonly #slots: LegacyTx;
   readonly #buffer: LegacyRx;
@@ -160,6 +152,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     this.#timer = new CountTimer(PCI_CLOCK_NS, () => this.#raise(ISR_TIMEOUT));
     this.#phy = new Phy(PHY_8139, options.link, () => this.#linkChanged());
     this.#eeprom = new EepromPort(this.#core, variant.registers, new Eeprom(options.eeprom, contents), LOCKED);
+    this.#mii = new MiiRegisters(this.#core, this.#phy, this.#eeprom);
     this.#transmitter = new Transmitter(this.#core, RINGS_CPLUS, (bytes, start, length) =>
       this.#receiver.loop(bytes, start, length),
     );
@@ -239,7 +232,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     this.#core.seams.work.clear();
     this.#cplus = false;
     this.#derive();
-    this.#showLink();
+    this.#mii.showLink();
     this.#showSlots();
     this.#showBuffer();
     this.#core.interrupts.update();
@@ -290,8 +283,8 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     else if ((touched & H.TimerInt) !== 0) this.#timer.setCompare(regs.get(R.TimerInt.at, 4));
     if ((touched & H.DTCCR_L) !== 0) this.#core.dumpTally();
     if ((touched & H.HLTCLK) !== 0) this.#writeHltClk(value >>> (8 * (R.HLTCLK.at - offset)));
-    if ((touched & H.BMCR) !== 0) this.#writeBmcr(offset, width, value);
-    if ((touched & H.ANAR) !== 0) this.#phy.write(MII_ANAR, regs.get(R.ANAR.at, 2));
+    if ((touched & H.BMCR) !== 0) this.#mii.writeBmcr(offset, width, value);
+    if ((touched & H.ANAR) !== 0) this.#mii.writeAnar();
     this.#showPoll();
   }
 
@@ -336,29 +329,12 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
       this.#regs.set(R.HLTCLK.at, 1, command === HLTCLK_RUN ? 1 : 0);
   }
 
-  /** Reset and RestartAN are always heard; speed, duplex and ANE only while the configuration is unlocked. */
-  #writeBmcr(offset: number, width: AccessWidth, value: number): void {
-    const before = this.#phy.read(MII_BMCR);
-    const { mask, lanes } = lanesOf(R.BMCR.at, offset, width, value);
-    const wanted = (before & ~mask) | lanes;
-    const settings = this.#eeprom.locked ? before : wanted;
-    if (((settings ^ wanted) & R.BMCR.rw) !== 0) this.#core.report("config-locked", R.BMCR.at);
-    this.#phy.write(MII_BMCR, (settings & R.BMCR.rw) | (lanes & BMCR_COMMANDS));
-  }
-
   /** Brings the registers up to date that change by themselves. */
   #refresh(offset: number, width: AccessWidth): void {
     const regs = this.#regs;
-    const phy = this.#phy;
     regs.set(R.TCTR.at, 4, this.#timer.count);
     this.#eeprom.refresh();
-    if (offset + width <= R.BMCR.at) return;
-    regs.set(R.BMCR.at, 2, phy.read(MII_BMCR));
-    // A lost link shows to one read, so only one of the byte that has it counts.
-    if (offset <= R.BMSR.at && offset + width > R.BMSR.at) regs.set(R.BMSR.at, 2, phy.read(MII_BMSR));
-    regs.set(R.ANAR.at, 2, phy.read(MII_ANAR));
-    regs.set(R.ANLPAR.at, 2, phy.read(MII_ANLPAR));
-    regs.set(R.ANER.at, 2, phy.read(MII_ANER));
+    this.#mii.refresh(offset, width);
   }
 
   /** What follows from registers, PHY and wiring. */
@@ -414,18 +390,10 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
   }
 
   #linkChanged(): void {
-    this.#showLink();
+    this.#mii.showLink();
     this.#derive();
     this.#raise(ISR_LINKCHG);
     this.#receiver.stir();
-  }
-
-  #showLink(): void {
-    const { link, speedMbps } = this.#phy;
-    const slow = link && speedMbps === 10 ? MSR_SPEED_10 : 0;
-    this.#regs.set(R.MSR.at, 1, (R.MSR.reset & ~MSR_LINKB) | (link ? 0 : MSR_LINKB) | slow);
-    const cscr = this.#regs.get(R.CSCR.at, 2) & ~CON_STATUS;
-    this.#regs.set(R.CSCR.at, 2, cscr | (link ? CON_STATUS : 0));
   }
 
   /** The retry timer: drivers of descriptor rings tell nobody when they refill, and a far end may forget to call `ready`. */
@@ -617,7 +585,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     applyReceiver();
     applyTally();
     this.#core.counters.set(counters);
-    this.#showLink();
+    this.#mii.showLink();
     this.#showSlots();
     this.#showBuffer();
   }
@@ -631,16 +599,3 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     if ((image[R.CR.at]! & CR_RST) !== 0) throw new StateError(path, "CR.RST is set");
   }
 }
-
-/** The part of an access that falls into the 16-bit register at `at`: which of its bits, and what is written there. */
-const lanesOf = (at: number, offset: number, width: AccessWidth, value: number): { mask: number; lanes: number } => {
-  let mask = 0;
-  let lanes = 0;
-  for (let i = 0; i < 2; i++) {
-    const byte = at + i - offset;
-    if (byte < 0 || byte >= width) continue;
-    mask |= 0xff << (8 * i);
-    lanes |= ((value >>> (8 * byte)) & 0xff) << (8 * i);
-  }
-  return { mask, lanes };
-};
