@@ -103,6 +103,20 @@ test("RTL-049 RTL-050 register 31 selects pages and reads back on each; page 1 h
   assert.is(rig.phyRead(0), 0xfa00);
 });
 
+test("the last page that is kept is 31; those beyond read 0, and take nothing", () => {
+  const rig = new Rig();
+  for (const [page, kept] of [
+    [31, 0x1234],
+    [32, 0],
+    [0xffff, 0],
+  ] as const) {
+    rig.phyWrite(31, page);
+    rig.phyWrite(0, 0x1234);
+    assert.is(rig.phyRead(0), kept, `page ${page}`);
+    assert.is(rig.phyRead(31), page);
+  }
+});
+
 test("RTL-051 a vendor script on page 1 leaves link and autonegotiation alone", () => {
   const rig = linked();
   rig.phyWrite(31, 1);

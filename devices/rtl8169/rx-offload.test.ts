@@ -270,6 +270,16 @@ test("an open checksum behind a tag that is taken out, and one of UDP that comes
   assert.equal([...rig.get(DATA + 0x1000 + 40, 2)], [0xff, 0xff]);
 });
 
+test("an open checksum may stand at the very start of what it covers", () => {
+  const rig = started(RXCHKSUM, 2);
+  const frame = frameTo(MAC, 64);
+  frame.fill(0, 20);
+  frame.set([0x00, 0x00, 0x12, 0x34], 20);
+  rig.deliver(frame, open({ needsCsum: true, csumStart: 20, csumOffset: 0 }));
+  assert.equal([...rig.get(DATA + 20, 4)], [0xed, 0xcb, 0x12, 0x34]);
+  assert.is(rig.get32(RING), FS + LS + PAM + 68);
+});
+
 test("who vouches for another sum than the packet's own, vouches for nothing here", () => {
   const rig = started(RXCHKSUM, 2);
   const frame = changed(ipFrame({ payload: 300 }), 100, 0xee);

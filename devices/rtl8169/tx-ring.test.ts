@@ -590,6 +590,22 @@ test("CR.RST forgets doorbells, also those that are not worked yet, and leaves n
   assert.is(rig.r16(0x3e), 0, "no TDU, and nothing was looked for anywhere");
 });
 
+test("a doorbell without Bus Master comes to nothing, also when it is switched on again", () => {
+  const rig = started();
+  rig.put(DATA, frameTo(PEER));
+  rig.descriptor(RING, WHOLE + EOR + 60, DATA);
+  rig.card.configWrite(0x04, 2, 0x0003);
+  rig.w8(0x38, 0x40);
+  assert.is(rig.r8(0x38), 0);
+  rig.card.configWrite(0x04, 2, 0x0007);
+  rig.card.net.ready(0);
+  rig.clock.advance(MS);
+  rig.work.run();
+  assert.is(rig.far.frames.length, 0);
+  rig.w8(0x38, 0x40);
+  assert.is(rig.far.frames.length, 1);
+});
+
 test("doorbells are counted, one for each write that asks for a ring", () => {
   const rig = started();
   rig.w8(0x38, 0x01);
