@@ -60,6 +60,63 @@ for (const packed of [false, true]) {
     }
     assert.equal(located, [BUFFERS, BUFFERS, BUFFERS], "the buffer of each chain, and nothing else");
   });
+
+  test(`what was taken from a ${format} ring and given back is taken again, unless the queue is gone meanwhile`, () => {
+    const { toy, driver, q } = rig(packed);
+    const queue = toy.bus!.queue(0);
+    const { chain } = toy;
+    for (let i = 0; i < 3; i++) q.chain(i, [BUFFERS + i, 1, WRITE]);
+    const taken = (most: number): number[] => {
+      chain.clear();
+      while (chain.chains < most && queue.take(chain));
+      return Array.from(chain.heads.subarray(0, chain.chains), (handle) => handle & 0xffff);
+    };
+    assert.ok(queue.begin());
+    assert.equal(taken(3), [0, 1, 2]);
+    queue.untake(2);
+    assert.equal(taken(1), [1]);
+    assert.equal(taken(9), [2]);
+    driver.write(0x14, 1, 0); // a back end had the device reset
+    queue.untake(2);
+    queue.push(0, 1);
+    queue.publish();
+    assert.not(queue.rearm());
+    assert.not(queue.take(chain));
+    assert.not(queue.wantsInterrupt());
+    assert.is(queue.save().lastAvail ?? queue.save().avail, 0, "and begins where a new one does");
+  });
+
+  test(`what a ${format} queue writes is told to the host, and no more than it writes`, () => {
+    const { toy, driver, q } = rig(packed);
+    const { dma } = toy.bus!.seams;
+    const wrote: [start: number, end: number][] = [];
+    const tell = dma.wrote.bind(dma);
+    Object.assign(dma, {
+      wrote: (address: number, length: number) => {
+        wrote.push([address, address + length]);
+        tell(address, length);
+      },
+    });
+    const entry = (i: number): readonly [number, number] =>
+      packed ? [q.desc + 16 * i, 16] : [q.used + 4 + 8 * i, 8]; // biome-ignore format: address, length
+    const told = (): number[] =>
+      Array.from({ length: 16 }, (_, i) => i).filter((i) => {
+        const [at, length] = entry(i);
+        return wrote.some(([start, end]) => start < at + length && end > at);
+      });
+    let next = 0;
+    const batch = (count: number): number[] => {
+      for (let i = 0; i < count; i++) q.chain(next++ % 16, [BUFFERS, 1, 0]);
+      wrote.length = 0;
+      driver.notify(0);
+      return told();
+    };
+    assert.equal(batch(1), [0]);
+    assert.equal(batch(2), [1, 2]);
+    assert.equal(batch(13), [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15], "up to the end");
+    assert.equal(batch(14).length, 14);
+    assert.is(batch(3).length, 16, "across the end it is the whole ring");
+  });
 }
 
 test.run();

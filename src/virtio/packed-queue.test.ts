@@ -735,6 +735,27 @@ test("queues set up before the format is known keep their registers", () => {
   assert.is(driver.legacyRead(0x08, 4), 0x10, "split again");
 });
 
+test("a size that both formats permit is kept when the format changes; one that only packed rings permit is not", () => {
+  for (const [size, kept] of [
+    [4, 4],
+    [5, 8],
+  ] as const) {
+    const driver = new RawDriver(new VirtioPciFunction(new ToyDevice([8, 8, 4]), { packed: true }), new TestHost());
+    const features = (hi: number): void => {
+      driver.write(0x08, 4, 1);
+      driver.write(0x0c, 4, hi);
+    };
+    driver.write(0x14, 1, 3);
+    features(VERSION_1 | PACKED);
+    driver.write(0x18, 2, size);
+    assert.is(driver.read(0x18, 2), size);
+    features(VERSION_1);
+    assert.is(driver.read(0x18, 2), kept);
+    features(VERSION_1 | PACKED);
+    assert.is(driver.read(0x18, 2), kept);
+  }
+});
+
 test("bytes written are reported to the host: used descriptors and the event area", () => {
   const { host, driver, q } = rig({ features: EVENT_IDX, size: 4 });
   const covered = (at: number): boolean => host.written.some(([start, end]) => at >= start && at < end);
@@ -745,6 +766,14 @@ test("bytes written are reported to the host: used descriptors and the event are
   q.offer(2, [BUFFERS, 1, 0]);
   driver.notify(0);
   for (const at of [q.desc + 48 + 8, q.desc + 63, q.desc + 8, q.desc + 15, q.used, q.used + 3]) assert.ok(covered(at));
+  // A batch that ends where the ring ends touches no slot in front of it.
+  q.offer(3, [BUFFERS, 1, 0]);
+  driver.notify(0);
+  host.written.length = 0;
+  q.offer(4, [BUFFERS, 1, 0], [BUFFERS, 1, 0]);
+  driver.notify(0);
+  assert.ok(covered(q.desc + 32) && covered(q.desc + 63));
+  assert.not(covered(q.desc + 31));
 });
 
 test("VIO-223 an event that lies a whole cycle of both laps back was passed, one that comes next was not", () => {
@@ -898,6 +927,9 @@ test("a saved packed queue with impossible places is refused, and nothing change
   bad((queue) => (queue.deviceFlags = 4));
   bad((queue) => (queue.unsignalledSlots = 7));
   bad((queue) => (queue.size = 9));
+  bad((queue) => (queue.firstFlags = 0x1_0000));
+  for (const name of ["avail", "used", "published", "firstFlags", "unsignalledSlots", "deviceFlags", "size"])
+    bad((queue) => (queue[name] = -1));
   const split = new RawDriver(
     new VirtioPciFunction(new ToyDevice([8, 8, 4]), { personality: "modern" }),
     new TestHost(),

@@ -481,6 +481,18 @@ test("VIO-073 VIO-074 VIO-075 the generation moves when what was read has change
   }
 });
 
+test("VIO-073 the generation goes up by one, and round after 255", () => {
+  const { toy, driver } = rig();
+  driver.read(0x2000, 1);
+  let generation = driver.read(0x15, 1);
+  for (let i = 0; i < 300; i++) {
+    toy.bus?.configChanged(false);
+    driver.read(0x2000, 1);
+    generation = (generation + 1) % 256;
+    assert.is(driver.read(0x15, 1), generation);
+  }
+});
+
 test("VIO-076 VIO-109 device configuration by any width, all ones behind its end", () => {
   const { driver, toy } = rig();
   assert.is(driver.read(0x2000, 4), 0x4433_2211);
@@ -880,6 +892,10 @@ test("VIO-070 notification data are index, offset and wrap counter; what disagre
   assert.equal(bell(true, 0x0001_0000), ["notify-data-offset"]); // slot 1 of the second
   assert.equal(bell(true, 0x8010_0000), ["notify-data-offset"]); // no such slot
   assert.equal(bell(true, 0x8001_0002), ["notify-data-index"]);
+  const { host: told, driver: wrong } = withOptions(NOTIFICATION_DATA, false);
+  wrong.write(0x3000, 4, 0xfeed_0000);
+  wrong.write(0x3000, 4, 0x0000_beef);
+  assert.equal(told.values, [0xfeed, 0xbeef], "what was written is told");
   // Without the feature nobody looks at them.
   const { host, driver } = withOptions(0, false);
   driver.write(0x3000, 4, 0xffff_ffff);
@@ -1102,6 +1118,45 @@ test("VIO-110 VIO-194 clearing Bus Master stops DMA and leaves the ring as it is
   driver.notify(0);
   assert.is(driver.read(0x14, 1), 0x4f);
   assert.equal(host.reports, ["buffer-outside-memory"]);
+});
+
+test("VIO-126 VIO-128 a device type that fails is not served any more, whatever its rings say, and tells it once", () => {
+  for (const modern of [true, false]) {
+    const r = modern ? running() : legacy();
+    const { host, driver, toy, q } = r;
+    const kick = () => (modern ? driver.notify(0) : driver.legacyWrite(0x10, 2, 0));
+    if (!modern) {
+      driver.legacyWrite(0x12, 1, 3);
+      driver.legacyQueue(0, q);
+      driver.legacyWrite(0x12, 1, 7);
+    }
+    toy.bus?.fail("toy-is-broken", 7);
+    toy.bus?.fail("toy-is-broken-again", 8);
+    assert.equal([host.reports, host.values], [["toy-is-broken"], [7]]);
+    assert.not(toy.bus?.running);
+    q.offer(0);
+    kick();
+    toy.bus?.request(0);
+    assert.equal([toy.seen.length, q.usedIdx, host.rises], [0, 0, modern ? 1 : 0]);
+    if (modern) assert.equal([driver.read(0x14, 1), driver.read(0x1000, 1)], [0x4f, 2]);
+    else assert.is(driver.legacyRead(0x12, 1), 7);
+  }
+});
+
+test("a device type has its queues worked when it asks for it, once the driver is ready", () => {
+  const { driver, toy, q } = running();
+  q.offer(0);
+  toy.bus?.request(0);
+  assert.is(toy.seen.length, 1);
+  driver.write(0x14, 1, 0);
+  q.availIdx = 0;
+  driver.negotiate(0, 1);
+  driver.queue(0, q);
+  q.offer(0);
+  toy.bus?.request(0);
+  assert.is(toy.seen.length, 1, "not before DRIVER_OK");
+  driver.driverOk();
+  assert.is(toy.seen.length, 2);
 });
 
 test("what a driver must not do is told once, and otherwise has no effect", () => {
@@ -1511,6 +1566,27 @@ test("a full ring is a state like any other: as many in flight, or unpublished, 
   }
 });
 
+/** The least number that each field of a state cannot hold. */
+const FIRST_BEYOND = {
+  core: {
+    status: 0x100,
+    queueSelect: 0x1_0000,
+    deviceFeatureSelect: 2 ** 32,
+    driverFeatureSelect: 2 ** 32,
+    configVector: 0x1_0000,
+    isr: 4,
+    generation: 0x100,
+  },
+  queue: {
+    size: 17,
+    vector: 0x1_0000,
+    lastAvail: 0x1_0000,
+    usedIdx: 0x1_0000,
+    published: 0x1_0000,
+    signalled: 0x1_0000,
+  },
+} as const;
+
 test("a crafted snapshot is refused and changes nothing", () => {
   const { slot, driver, q } = running();
   q.offer(0);
@@ -1538,8 +1614,17 @@ test("a crafted snapshot is refused and changes nothing", () => {
   crafted((core) => (core.accepted = [0x4000_0000, 1]));
   crafted((core) => (core.offered = [0, 1]));
   crafted((core) => (core.sizes = [16, 16, 8]));
-  crafted((core) => (core.isr = 4));
-  crafted((core) => (core.status = 256));
+  for (const [name, beyond] of Object.entries(FIRST_BEYOND.core)) {
+    crafted((core) => (core[name] = beyond));
+    crafted((core) => (core[name] = -1));
+  }
+  for (const [name, beyond] of Object.entries(FIRST_BEYOND.queue)) {
+    crafted((_, queue) => (queue[name] = beyond));
+    crafted((_, queue) => (queue[name] = -1));
+  }
+  for (const name of ["accepted", "unoffered", "offered"])
+    for (const words of [[0], [0, 1, 0], [2 ** 32, 0], [0, 2 ** 32], [-1, 0]]) crafted((core) => (core[name] = words));
+  for (const areas of [[2 ** 32, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, -1]]) crafted((_, queue) => (queue.areas = areas)); // biome-ignore format: words
   crafted((core) => (core.queues = []));
   crafted((core) => (core.version = 2));
   crafted((core) => (core.device = { version: 1, config: new Uint8Array(5) }));

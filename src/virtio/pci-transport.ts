@@ -108,7 +108,7 @@ const OPTION_NAMES = Object.keys(BY_OPTION) as (keyof typeof BY_OPTION)[];
 
 /**
  * A register block whose values are computed: an access of any width and place becomes reads and writes of registers.
- * What is not declared, up to the end of a page, reads 0. A write that begins in a register does not reach its neighbours.
+ * Registers follow each other without a gap; what lies behind them, up to the end of a page, reads 0. A write that begins in a register does not reach its neighbours.
  */
 abstract class RegisterWindow {
   readonly #start = new Uint8Array(REGION_SIZE); // per byte: where its register begins
@@ -132,11 +132,7 @@ abstract class RegisterWindow {
     for (let i = 0, scale = 1; i < width; ) {
       const byte = offset + i;
       const end = this.#end[byte]!;
-      if (end === 0) {
-        i++;
-        scale *= 0x100;
-        continue;
-      }
+      if (end === 0) return value; // registers stand without gaps: nothing lies behind the last one
       // All bytes of one register by one read, so that the read has its effect once.
       const start = this.#start[byte]!;
       const bytes = Math.min(end - byte, width - i);

@@ -66,6 +66,8 @@ export class TestHost extends GuardedRam implements HostSeams {
   readonly strictness = "lenient";
   readonly report: (diagnostic: Diagnostic) => void;
   readonly reports: string[] = [];
+  /** the offending number of each */
+  readonly values: number[] = [];
   /** level of INTx, and how often it rose */
   intx = false;
   rises = 0;
@@ -87,7 +89,10 @@ export class TestHost extends GuardedRam implements HostSeams {
         if (this.hasRam(address)) this.set(address, 4, data);
       },
     };
-    this.report = ({ code }) => this.reports.push(code);
+    this.report = ({ code, value }) => {
+      this.reports.push(code);
+      this.values.push(value);
+    };
   }
 
   /** Tells of every write the device makes through the views of the windows, after it was made. */
