@@ -18,12 +18,20 @@ export const sumWordsView = (view: DataView, start: number, length: number, sum 
   // Little-endian sums, exchanged at the end: byte order drops out of a one's complement sum. RFC 1071 §2 (B)
   const end = start + length;
   const pairsEnd = end - (length & 1);
-  const unrolledEnd = end - (length & 7);
-  let total = 0;
+  const unrolledEnd = end - (length & 15);
+  // Two words for each read, which stay small integers.
+  let low = 0;
+  let high = 0;
   let i = start;
-  for (; i < unrolledEnd; i += 8)
-    total +=
-      view.getUint16(i, true) + view.getUint16(i + 2, true) + view.getUint16(i + 4, true) + view.getUint16(i + 6, true);
+  for (; i < unrolledEnd; i += 16) {
+    const a = view.getInt32(i, true);
+    const b = view.getInt32(i + 4, true);
+    const c = view.getInt32(i + 8, true);
+    const d = view.getInt32(i + 12, true);
+    low += (a & 0xffff) + (b & 0xffff) + (c & 0xffff) + (d & 0xffff);
+    high += (a >>> 16) + (b >>> 16) + (c >>> 16) + (d >>> 16);
+  }
+  let total = low + high;
   for (; i < pairsEnd; i += 2) total += view.getUint16(i, true);
   if (i < end) total += view.getUint8(i);
   const folded = foldSum(total);
