@@ -169,6 +169,26 @@ test("many chains behind each other: each with its head, and where its writable 
   assert.equal([chain.chains, chain.descriptors, chain.fault, chain.writable.count], [0, 0, null, 0]);
 });
 
+test("a chain that is released holds no memory: its lists, and the last table that it read", () => {
+  const { door, windows } = open();
+  const view = new DataView(windows[0]!.bytes.buffer);
+  const [ring, chain] = [new RingArea(), new DescriptorChain()];
+  for (const [at, address, length, flags] of [
+    [0, 0x100, 16, 4], // INDIRECT
+    [0x100, 0x200, 8, 0],
+  ] as const) {
+    view.setBigUint64(at, BigInt(address), true);
+    view.setUint32(at + 8, length, true);
+    view.setUint16(at + 12, flags, true);
+  }
+  assert.ok(ring.locate(door, 0, 16, false));
+  assert.ok(chain.load(door, ring, 1, 0, true));
+  assert.is(chain.readable.bytes[0], windows[0]!.bytes);
+  chain.release();
+  assert.equal([chain.chains, chain.readable.count, chain.readable.bytes[0]?.length], [0, 0, 0]);
+  assert.ok(chain.load(door, ring, 1, 0, true), "and can be used again");
+});
+
 test("a list grows, and keeps what it has", () => {
   const { door, windows } = open();
   const list = new SegmentList();

@@ -1549,6 +1549,23 @@ test("registers that hold all ones are a state like any other", () => {
   for (let at = 0x20; at < 0x38; at += 4) assert.is(fresh.driver.read(at, 4), 0xffff_ffff);
 });
 
+test("VIO-113 a driver that finds the device fresh from power-on need not reset it first", () => {
+  const { driver } = rig();
+  driver.write(0x14, 1, 3);
+  driver.write(0x08, 4, 1);
+  driver.write(0x0c, 4, 1);
+  driver.write(0x14, 1, 0x0b);
+  assert.is(driver.read(0x14, 1), 0x0b);
+});
+
+test("all bits may have been asked for that were not offered", () => {
+  const { slot } = rig();
+  const saved = structuredClone(slot.save()) as { model: { core: Record<string, unknown> } };
+  saved.model.core.unoffered = [0xffff_ffff, 0xffff_ffff];
+  slot.load(saved);
+  assert.equal(slot.save(), saved);
+});
+
 test("a full ring is a state like any other: as many in flight, or unpublished, as it has descriptors", () => {
   const { slot, q, toy } = running();
   for (let i = 0; i < 16; i++) q.offer(0);
