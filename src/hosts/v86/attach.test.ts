@@ -3,22 +3,17 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { V86 } from "v86";
 import { ConfigError } from "../../bytes/index.js";
-import { attachV86, type V86Attachment } from "./index.js";
+import { attachV86 } from "./index.js";
 import {
-  bios,
-  CODE,
   IO,
   in8,
   in16,
   in32,
   le,
-  MAILBOX,
   MEMORY,
   out8,
   out16,
   out32,
-  RESULT_END,
-  RESULTS,
   RET,
   read8,
   read16,
@@ -30,87 +25,26 @@ import {
   write16,
   write32,
 } from "./testing.js";
-import { reachCpu, type V86Cpu } from "./v86.js";
+import { reachCpu } from "./v86.js";
+import {
+  CF8,
+  CFC,
+  codeOf,
+  HOST_BRIDGE,
+  IRQ11,
+  ISA_BRIDGE,
+  NOBODY,
+  OURS,
+  PORTS,
+  requested,
+  rigs,
+  routeTo11,
+  run,
+  SLOT,
+  WINDOW,
+} from "./v86-testing.js";
 
-// All of this runs in v86 itself, as npm delivers it: a copy of v86 made for tests would prove what we believe of it.
-
-const OPTIONS = {
-  wasm_path: createRequire(import.meta.url).resolve("v86/build/v86.wasm"),
-  memory_size: 4 << 20,
-  autostart: false,
-  net_device: { type: "none" as never }, // any name that v86 does not know means no card
-  disable_keyboard: true,
-  disable_mouse: true,
-  disable_speaker: true,
-};
-
-async function boot(): Promise<V86> {
-  const emulator = new V86({ ...OPTIONS, bios: { buffer: bios() } });
-  await new Promise<void>((resolve) => emulator.add_listener("emulator-loaded", () => resolve()));
-  return emulator;
-}
-
-const ram = (cpu: V86Cpu) => new DataView(cpu.wasm_memory.buffer, cpu.mem8.byteOffset, cpu.memory_size[0]);
-
-/** Lets the guest carry out `code`. @returns what it read, one number per reading instruction */
-async function run(emulator: V86, code: number[]): Promise<number[]> {
-  const cpu = reachCpu(emulator);
-  let view = ram(cpu);
-  for (const [i, byte] of [...code, RET].entries()) view.setUint8(CODE + i, byte);
-  cpu.jit_dirty_cache(CODE, CODE + code.length + 1);
-  view.setUint32(MAILBOX, CODE, true);
-  await emulator.run();
-  for (let turns = 0; ram(cpu).getUint32(MAILBOX, true) !== 0; turns++) {
-    if (turns > 5000) throw new Error("the guest does not come back");
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-  await emulator.stop();
-  view = ram(cpu);
-  const results = [];
-  for (let at = RESULTS; at < view.getUint32(RESULT_END, true); at += 4) results.push(view.getUint32(at, true));
-  return results;
-}
-
-/** A machine with one card of ours in slot 15, its BARs where SeaBIOS would put them. */
-async function rig(): Promise<{ emulator: V86; cpu: V86Cpu; card: TestSlot; attachment: V86Attachment }> {
-  const emulator = await boot();
-  const card = new TestSlot();
-  const attachment = attachV86(emulator, { cards: [{ slot: SLOT, card }] });
-  card.move(IO, PORTS);
-  card.move(MEMORY, WINDOW);
-  return { emulator, cpu: reachCpu(emulator), card, attachment };
-}
-
-const SLOT = 15;
-const PORTS = 0xc000;
-const WINDOW = 0xfebf_0000; // negative as v86 hands it over
-const CF8 = 0xcf8;
-const CFC = 0xcfc;
-const OURS = 0x8000_0000 + (SLOT << 11);
-const HOST_BRIDGE = 0x8000_0000;
-const ISA_BRIDGE = 0x8000_0800;
-const NOBODY = 0x8000_0000 + (20 << 11);
-
-const codeOf = (act: () => unknown): string => {
-  try {
-    act();
-  } catch (error) {
-    if (error instanceof ConfigError) return error.code;
-    throw error;
-  }
-  return "no error";
-};
-
-/** Byte of the record of v86's second interrupt controller that holds the requests of 8 … 15. */
-const requested = (cpu: V86Cpu): number => new Uint8Array(cpu.wasm_memory.buffer, cpu.get_pic_addr_slave(), 13)[3]!;
-const IRQ11 = 1 << 3;
-
-/** Interrupt 11 for the card, level triggered, as SeaBIOS does it. */
-const routeTo11 = (): number[] => [
-  ...out32(CF8, ISA_BRIDGE + 0x60),
-  ...out8(CFC + ((SLOT - 1) & 3), 11),
-  ...out8(0x4d1, 0x0c),
-];
+const { boot, create, rig } = rigs(V86, createRequire(import.meta.url).resolve("v86/build/v86.wasm"));
 
 test("PCI-186 the adapter works with the unmodified npm build through emulator.v86.cpu", async () => {
   const { emulator, card } = await rig();
@@ -520,7 +454,7 @@ test("PCI-192 detaching restores all saved port and block handlers", async () =>
 });
 
 test("tells which name of v86 is missing, and comes too early or twice with a reason", async () => {
-  const emulator = new V86({ ...OPTIONS, bios: { buffer: bios() } });
+  const emulator = create();
   assert.is(
     codeOf(() => attachV86(emulator, { cards: [] })),
     "v86-not-loaded",
@@ -569,15 +503,6 @@ test("a slot that is taken or does not exist is refused, and a failing card leav
   assert.is(
     codeOf(() => attachV86(emulator, { cards: twice })),
     "slot-taken",
-  );
-  const messenger = new TestSlot();
-  messenger.config.set([0x10], 0x06); // a capability list: power management, then MSI-X
-  messenger.config.set([0x40], 0x34);
-  messenger.config.set([0x01, 0x50], 0x40);
-  messenger.config.set([0x11, 0x00], 0x50);
-  assert.is(
-    codeOf(() => attachV86(emulator, { cards: [{ slot: SLOT, card: messenger }] })),
-    "message-interrupts",
   );
   const failing = new TestSlot();
   failing.connect = () => {

@@ -1,5 +1,6 @@
 import type { AccessWidth, Slot } from "../../contract/index.js";
 import { PCI_IO_SPACE_SIZE } from "../../spec/pci.js";
+import type { Place } from "./place.js";
 import { override, type V86Cpu, type V86Port } from "./v86.js";
 
 /** Below this v86 keeps the ports of the mainboard, as its own PCI host does. */
@@ -16,6 +17,7 @@ export interface MemoryAccess {
 
 /** A BAR and where it is decoded now. */
 class Bar {
+  readonly place: Place;
   readonly slot: Slot;
   readonly index: number;
   readonly size: number;
@@ -24,8 +26,9 @@ class Bar {
   readonly ports: readonly BarPort[];
   base = -1;
 
-  constructor(cpu: V86Cpu, slot: Slot, index: number, size: number, isIo: boolean) {
-    this.slot = slot;
+  constructor(cpu: V86Cpu, place: Place, index: number, size: number, isIo: boolean) {
+    this.place = place;
+    this.slot = place.card;
     this.index = index;
     this.size = size;
     this.isIo = isIo;
@@ -51,6 +54,7 @@ class BarPort implements V86Port {
   }
 
   read8(): number {
+    this.#bar.place.portAccesses++;
     return this.#bar.slot.barRead(this.#bar.index, this.#offset, 1);
   }
   read16(): number {
@@ -60,6 +64,7 @@ class BarPort implements V86Port {
     return this.#read(4);
   }
   write8(value: number): void {
+    this.#bar.place.portAccesses++;
     this.#bar.slot.barWrite(this.#bar.index, this.#offset, 1, value & 0xff);
   }
   write16(value: number): void {
@@ -70,7 +75,10 @@ class BarPort implements V86Port {
   }
 
   #read(width: AccessWidth): number {
-    if (this.#offset + width <= this.#bar.size) return this.#bar.slot.barRead(this.#bar.index, this.#offset, width);
+    if (this.#offset + width <= this.#bar.size) {
+      this.#bar.place.portAccesses++;
+      return this.#bar.slot.barRead(this.#bar.index, this.#offset, width);
+    }
     let value = 0; // over the end of the BAR: each byte goes to its own port
     for (let i = width - 1; i >= 0; i--) {
       const at = (this.#bar.base + this.#offset + i) % PCI_IO_SPACE_SIZE;
@@ -81,8 +89,9 @@ class BarPort implements V86Port {
   }
 
   #write(width: AccessWidth, value: number): void {
-    const { slot, index, base, size } = this.#bar;
+    const { place, slot, index, base, size } = this.#bar;
     if (this.#offset + width <= size) {
+      place.portAccesses++;
       slot.barWrite(index, this.#offset, width, value);
       return;
     }
@@ -180,6 +189,7 @@ class Block {
   }
 
   #read(bar: Bar, address: number, width: AccessWidth): number {
+    bar.place.memoryAccesses++;
     this.#access.begin();
     try {
       return bar.slot.barRead(bar.index, address - bar.base, width);
@@ -189,6 +199,7 @@ class Block {
   }
 
   #write(bar: Bar, address: number, width: AccessWidth, value: number): void {
+    bar.place.memoryAccesses++;
     this.#access.begin();
     try {
       bar.slot.barWrite(bar.index, address - bar.base, width, value);
@@ -207,23 +218,32 @@ class Block {
 export class BarMap {
   readonly #cpu: V86Cpu;
   readonly #access: MemoryAccess;
-  readonly #bars: readonly Bar[];
+  #bars: readonly Bar[] = [];
   readonly #savedPorts = new Map<number, V86Port>();
   readonly #blocks = new Map<number, Block>();
   readonly #restoreWrite16: () => void;
 
-  /** @param slots ascending by devfn; @param access told of each memory access of the guest */
-  constructor(cpu: V86Cpu, slots: readonly Slot[], access: MemoryAccess) {
+  /** @param access told of each memory access of the guest */
+  constructor(cpu: V86Cpu, access: MemoryAccess) {
     this.#cpu = cpu;
     this.#access = access;
-    this.#bars = slots.flatMap((slot) =>
-      slot.bars.map(({ index, size, kind }) => new Bar(cpu, slot, index, size, kind === "io")),
-    );
     const former = cpu.mmap_write16;
     this.#restoreWrite16 = override(cpu, "mmap_write16", (address, value) => {
       const block = this.#blocks.get(address >>> BLOCK_SHIFT);
       if (block === undefined || !block.write16(address, value)) former.call(cpu, address, value);
     });
+  }
+
+  /** Takes the BARs of a card in; they are mapped by the next `remap`. */
+  add(place: Place): void {
+    const bars = place.card.bars.map(({ index, size, kind }) => new Bar(this.#cpu, place, index, size, kind === "io"));
+    this.#bars = [...this.#bars, ...bars].sort((a, b) => a.place.devfn - b.place.devfn || a.index - b.index);
+  }
+
+  /** Takes the BARs of a card out, at once. */
+  remove(place: Place): void {
+    this.#bars = this.#bars.filter((bar) => bar.place !== place);
+    this.remap();
   }
 
   remap(): void {

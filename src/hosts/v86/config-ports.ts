@@ -1,5 +1,6 @@
-import type { AccessWidth, Slot } from "../../contract/index.js";
+import type { AccessWidth } from "../../contract/index.js";
 import { PCI_CONFIG_ADDRESS, PCI_CONFIG_DATA, PCI_CONFIG_ENABLE } from "../../spec/pci.js";
+import type { Place } from "./place.js";
 import type { V86Cpu, V86Port } from "./v86.js";
 
 const READ = { 1: "read8", 2: "read16", 4: "read32" } as const;
@@ -15,16 +16,16 @@ export class ConfigPorts {
   readonly #ports: readonly V86Port[];
   readonly #saved: readonly V86Port[];
   readonly #spaces: readonly (Int32Array | undefined)[];
-  readonly #slots: ReadonlyMap<number, Slot>;
+  readonly #places: ReadonlyMap<number, Place>;
   readonly #foreignWrite: () => void;
   #latch = 0;
 
-  /** @param slots by devfn; @param foreignWrite called after each write that went to a function of v86 */
-  constructor(cpu: V86Cpu, slots: ReadonlyMap<number, Slot>, foreignWrite: () => void) {
+  /** @param places by devfn, as they are at each access; @param foreignWrite called after each write that went to a function of v86 */
+  constructor(cpu: V86Cpu, places: ReadonlyMap<number, Place>, foreignWrite: () => void) {
     this.#ports = cpu.io.ports.slice(PCI_CONFIG_ADDRESS, PCI_CONFIG_DATA + 4);
     this.#saved = this.#ports.map((port) => ({ ...port }));
     this.#spaces = cpu.devices.pci.device_spaces;
-    this.#slots = slots;
+    this.#places = places;
     this.#foreignWrite = foreignWrite;
     const address = this.#ports[0]!;
     address.read32 = () => this.#latch;
@@ -37,8 +38,13 @@ export class ConfigPorts {
       for (const width of [1, 2, 4] as const) if (lane + width <= 4) this.#take(lane, width);
   }
 
-  reset(): void {
-    this.#latch = 0;
+  /** The address latch, as a guest would read it. */
+  get latch(): number {
+    return this.#latch;
+  }
+
+  set latch(value: number) {
+    this.#latch = value;
   }
 
   /** Puts the former handlers back, each in its place. */
@@ -57,15 +63,15 @@ export class ConfigPorts {
     const port = this.#ports[PCI_CONFIG_DATA - PCI_CONFIG_ADDRESS + lane]!;
     const saved = this.#saved[PCI_CONFIG_DATA - PCI_CONFIG_ADDRESS + lane]!;
     port[READ[width]] = (at) => {
-      const slot = this.#slots.get(this.#named);
-      if (slot !== undefined) return slot.configRead((this.#latch & 0xfc) + lane, width);
+      const place = this.#places.get(this.#named);
+      if (place !== undefined) return place.configRead((this.#latch & 0xfc) + lane, width);
       this.#tellForeign();
       return saved[READ[width]].call(saved.device, at);
     };
     port[WRITE[width]] = (value) => {
-      const slot = this.#slots.get(this.#named);
-      if (slot !== undefined) {
-        slot.configWrite(
+      const place = this.#places.get(this.#named);
+      if (place !== undefined) {
+        place.configWrite(
           (this.#latch & 0xfc) + lane,
           width,
           width === 4 ? value >>> 0 : value & (width === 2 ? 0xffff : 0xff),

@@ -1,7 +1,9 @@
-import type { HostInterrupts } from "../../contract/index.js";
+import type { StateReader } from "../../bytes/index.js";
+import type { HostInterrupts, SavedState } from "../../contract/index.js";
 import { type IntxLine, PirqRouter, pirqOf } from "../../machine/index.js";
 import { PIIX_PIRQC, PIIX_PIRQC_DISABLE } from "../../spec/pci.js";
 import type { MemoryAccess } from "./bar-map.js";
+import type { Place } from "./place.js";
 import { override, type V86Cpu } from "./v86.js";
 
 /** v86 polls after this many instructions: adding them to its counter ends the loop with the current block of code. */
@@ -17,20 +19,34 @@ const CASCADE = 1 << 2;
 
 /** The interrupt pin of one function. */
 class Pin implements HostInterrupts {
+  readonly #place: Place;
   readonly #line: IntxLine;
 
-  constructor(line: IntxLine) {
+  constructor(place: Place, line: IntxLine) {
+    this.#place = place;
     this.#line = line;
   }
 
   /** A level that stays up interrupts again by itself: SeaBIOS makes the interrupts of PCI level triggered. */
   setIntx(level: boolean): void {
+    if (level && !this.#line.level) this.#place.interrupts++;
     this.#line.set(level);
   }
 
   /** v86 has no way in for messages. */
   message(): void {}
 }
+
+const NO_PIN: HostInterrupts = { setIntx() {}, message() {} };
+
+/** What v86 was told when a state was saved. */
+export interface SavedLines {
+  readonly driven: number;
+  readonly builtInIrq: Uint8Array;
+}
+
+/** The lines of a machine in which nobody ever pulled one. */
+export const IDLE_LINES: SavedLines = { driven: 0, builtInIrq: new Uint8Array(0x100).fill(0xff) };
 
 /**
  * The interrupt lines of our functions: PIRQ routing, wired OR, and the right moment.
@@ -50,6 +66,10 @@ export class Lines implements MemoryAccess {
   #accesses = 0; // depth of memory accesses of the guest
   #due = false;
   #cascadeStuck = false; // at the last poll
+  /** level changes that waited for a poll point, because they came up during a memory access */
+  deferred = 0;
+  /** how often the cascade of v86's 8259 had to be repaired */
+  repairs = 0;
   #counter: Uint32Array = new Uint32Array(0);
   #master: Uint8Array = new Uint8Array(0);
   #slave: Uint8Array = new Uint8Array(0);
@@ -77,9 +97,14 @@ export class Lines implements MemoryAccess {
     ];
   }
 
-  /** @param slot 0 … 31; @param pin as in the header: 1 for INTA */
-  pin(slot: number, pin: number): HostInterrupts {
-    return new Pin(this.#router.line(pirqOf(slot, pin - 1)));
+  /** @param pin as in the header: 1 for INTA, 0 for none */
+  pin(place: Place, pin: number): HostInterrupts {
+    return pin === 0 ? NO_PIN : new Pin(place, this.#router.line(pirqOf(place.slot, pin - 1)));
+  }
+
+  /** The interrupt that a pin of a slot is routed to now; −1: none. @param pin as in the header */
+  irqOf(slot: number, pin: number): number {
+    return pin === 0 ? -1 : this.#router.irqOf(pirqOf(slot, pin - 1));
   }
 
   /** After something that may have been a write to a route register. */
@@ -93,6 +118,30 @@ export class Lines implements MemoryAccess {
 
   end(): void {
     this.#accesses--;
+  }
+
+  /** Holds v86's lines as they are while cards and interrupt controllers are replaced; letting go settles them. */
+  hold(on: boolean): void {
+    this.#router.hold(on);
+  }
+
+  save(): SavedState {
+    return { driven: this.#driven, builtInIrq: this.#builtInIrq.slice() };
+  }
+
+  /** Checks what `save` gave. @throws StateError */
+  static parse(state: StateReader): SavedLines {
+    const builtInIrq = state.bytes("builtInIrq", IDLE_LINES.builtInIrq.length);
+    return { driven: state.integer("driven", 0, 0xffff), builtInIrq };
+  }
+
+  /** Takes over what v86's restored interrupt controllers were told in their time; while `hold` is on. */
+  adopt({ driven, builtInIrq }: SavedLines): void {
+    this.#driven = driven;
+    this.#builtInIrq.set(builtInIrq);
+    this.#builtIns.fill(0);
+    for (const irq of builtInIrq) if (irq !== 0xff) this.#builtIns[irq]!++;
+    this.#cascadeStuck = false;
   }
 
   /** At v86's poll point, where anything may be done. */
@@ -124,6 +173,7 @@ export class Lines implements MemoryAccess {
   #pollSoon(): void {
     if (this.#due) return;
     this.#due = true;
+    this.deferred++;
     const { wasm_memory, instruction_counter } = this.#cpu;
     if (this.#counter.length === 0)
       this.#counter = new Uint32Array(wasm_memory.buffer, instruction_counter.byteOffset, 1);
@@ -161,6 +211,7 @@ export class Lines implements MemoryAccess {
       return;
     }
     this.#cascadeStuck = false;
+    this.repairs++;
     master[PIC_IN_SERVICE]! &= ~CASCADE;
     if ((slave[PIC_REQUESTED]! & slave[PIC_ENABLED]!) !== 0) {
       master[PIC_REQUESTED]! |= CASCADE;

@@ -1,5 +1,6 @@
-import type { Clock, QueueRunner, Timer, Work } from "../../contract/index.js";
+import type { Clock, QueueRunner, SavedState, Timer, Work } from "../../contract/index.js";
 import { type FunctionWork, HostClock, WorkPool } from "../../machine/index.js";
+import type { Place } from "./place.js";
 
 /** Descriptors that a queue may use at one poll; what is left waits until the guest had its turn. */
 const BUDGET = 1024;
@@ -26,9 +27,9 @@ export class PollPoint {
     this.clock = { now: () => this.#time.now(), timer: (fire) => new WakingTimer(this, this.#time.timer(fire)) };
   }
 
-  /** A function's share of the work; disposed of when the function goes. */
-  forFunction(): Work & Disposable {
-    return new WakingWork(this, this.#pool.forFunction("deferred"));
+  /** A card's share of the work; disposed of when the card goes. */
+  forCard(place: Place): Work & Disposable {
+    return new WakingWork(this, place, this.#pool.forFunction("deferred", `slot ${place.slot}`));
   }
 
   /** Something is to be done at `deadline`, in ns. */
@@ -36,6 +37,25 @@ export class PollPoint {
     if (deadline >= this.#sleepsUntil) return;
     this.#sleepsUntil = deadline;
     this.#wake();
+  }
+
+  save(): SavedState {
+    return { now: this.#time.now(), work: this.#pool.save() };
+  }
+
+  /**
+   * Sets the time to that of a saved state, so that deadlines keep their distance; before cards are loaded.
+   * @param now ns
+   */
+  setNow(now: number): void {
+    this.#time.setNow(now);
+  }
+
+  /** Takes over the marks of a saved state; after the cards. @throws StateError; nothing is then changed */
+  loadWork(state: SavedState): void {
+    this.#pool.load(state);
+    this.#sleepsUntil = Number.POSITIVE_INFINITY; // on another clock: whoever sleeps is woken
+    this.wakeAt(0);
   }
 
   /** Fires timers and gives each marked queue a turn. @param sleep ms for which v86 would sleep @returns the same, or less */
@@ -46,6 +66,21 @@ export class PollPoint {
     const most = Math.max(0, Math.min(sleep * NS_PER_MS, work, this.#time.nextDeadline - now));
     this.#sleepsUntil = now + most;
     return most / NS_PER_MS;
+  }
+}
+
+/** Counts the turns of a card's queues. */
+class CountingRunner implements QueueRunner {
+  readonly #place: Place;
+  readonly #runner: QueueRunner;
+
+  constructor(place: Place, runner: QueueRunner) {
+    this.#place = place;
+    this.#runner = runner;
+  }
+  runQueue(queue: number, budget: number): number {
+    this.#place.turns++;
+    return this.#runner.runQueue(queue, budget);
   }
 }
 
@@ -74,14 +109,16 @@ class WakingTimer implements Timer {
 
 class WakingWork implements Work, Disposable {
   readonly #point: PollPoint;
+  readonly #place: Place;
   readonly #work: FunctionWork;
 
-  constructor(point: PollPoint, work: FunctionWork) {
+  constructor(point: PollPoint, place: Place, work: FunctionWork) {
     this.#point = point;
+    this.#place = place;
     this.#work = work;
   }
   bind(runner: QueueRunner): void {
-    this.#work.bind(runner);
+    this.#work.bind(new CountingRunner(this.#place, runner));
   }
   request(queue: number): void {
     this.#work.request(queue);

@@ -1,3 +1,4 @@
+import { StateError } from "../../bytes/index.js";
 import type {
   AccessCounters,
   AccessWidth,
@@ -80,6 +81,8 @@ export class TestSlot implements Slot {
   readonly resets: ResetKind[] = [];
   onWrite: (bar: number, offset: number, value: number) => void = () => {};
   seams: HostSeams | null = null;
+  /** what a saved state holds beside registers and BARs; a state with a negative one is refused */
+  secret = 0;
   readonly #bases = [-1, -1, -1];
   #moved: (() => void) | null = null;
 
@@ -121,6 +124,7 @@ export class TestSlot implements Slot {
   }
   reset(kind: ResetKind): void {
     this.resets.push(kind);
+    this.config[0x06] = 0;
     this.#bases.fill(-1);
     this.seams?.interrupts.setIntx(false);
     this.#moved?.();
@@ -137,9 +141,28 @@ export class TestSlot implements Slot {
     throw new Error("nobody asks");
   }
   save(): SavedState {
-    return {};
+    return {
+      config: this.config.slice(),
+      bases: [...this.#bases],
+      secret: this.secret,
+      later: Number.POSITIVE_INFINITY,
+    };
   }
-  load(): void {}
+  load(state: SavedState): void {
+    const { config, bases, secret, later } = state as { [key: string]: unknown };
+    if ((secret as number) < 0) throw new StateError(this.name, "a negative secret");
+    if (later !== Number.POSITIVE_INFINITY) throw new StateError(this.name, `later: ${String(later)}`);
+    this.config.set(config as Uint8Array);
+    this.secret = secret as number;
+    for (const [i, base] of (bases as number[]).entries()) this.#bases[i] = base;
+    this.seams?.interrupts.setIntx((this.config[0x06]! & 8) !== 0); // Status: Interrupt Status
+    this.#moved?.();
+  }
+  /** Pulls its pin, so that a saved state knows it. */
+  interrupt(level: boolean): void {
+    this.config[0x06] = level ? 8 : 0;
+    this.seams?.interrupts.setIntx(level);
+  }
 }
 
 const load = (bytes: Uint8Array, at: number, width: AccessWidth): number => {

@@ -42,6 +42,9 @@ export interface V86Cpu {
   /** the poll point; returns how long a halted CPU may sleep, in ms */
   run_hardware_timers(acpi: boolean, now: number): number;
   reboot_internal(): void;
+  /** what `save_state` writes: arrays, typed arrays and what JSON has */
+  get_state(): unknown[];
+  set_state(state: unknown[]): void;
   /** ends the sleep of a halted CPU; nothing happens while it runs */
   stop_idling(): void;
   device_raise_irq(irq: number): void;
@@ -75,6 +78,8 @@ const NEEDED: readonly (readonly [path: string, type: "object" | "function"])[] 
   ["mmap_write16", "function"],
   ["run_hardware_timers", "function"],
   ["reboot_internal", "function"],
+  ["get_state", "function"],
+  ["set_state", "function"],
   ["stop_idling", "function"],
   ["device_raise_irq", "function"],
   ["device_lower_irq", "function"],
@@ -103,6 +108,21 @@ export function reachCpu(emulator: V86Emulator): V86Cpu {
       );
   }
   return cpu as V86Cpu;
+}
+
+const restores = new WeakMap<V86Emulator, Set<() => void>>();
+
+/** Has `listener` called at the beginning of each `restore_state` of an emulator with cards. */
+export function onRestore(emulator: V86Emulator, listener: () => void): Disposable {
+  const listeners = restores.get(emulator) ?? new Set();
+  restores.set(emulator, listeners);
+  listeners.add(listener);
+  return { [Symbol.dispose]: () => void listeners.delete(listener) };
+}
+
+/** For who takes part in `restore_state`. */
+export function tellRestore(emulator: V86Emulator): void {
+  for (const listener of restores.get(emulator) ?? []) listener();
 }
 
 /** Puts a method of ours over one of `object`. @returns what puts the former state back */
