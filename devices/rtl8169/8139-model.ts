@@ -346,7 +346,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     const looped = (tcr & TCR_LBK) === TCR_LBK;
     const { link } = this.#phy;
     this.#looped = looped;
-    this.#transmitter.set({ noCrc: (tcr & TCR_NOCRC) !== 0, looped, link });
+    this.#transmitter.set((tcr & TCR_NOCRC) !== 0, looped, link);
     this.#switchMode((cplus & (CPTX | CPRX)) !== 0);
     if ((cplus & CPTX) === 0) {
       this.#transmitter.normal.deactivate();
@@ -357,14 +357,12 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     const receiver = this.#receiver;
     this.#inBuffer = (cplus & CPRX) === 0;
     receiver.use(this.#inBuffer ? this.#buffer : receiver.ring);
-    receiver.set({
-      on: (this.#cr & CR_RE) !== 0,
-      looped,
-      link,
-      longest: RTL8139_LONG_FRAME,
-      checksums: !this.#inBuffer && (cplus & RX_CHKSUM) !== 0,
-      stripTags: !this.#inBuffer && (cplus & RX_VLAN) !== 0,
-    });
+    receiver.set((this.#cr & CR_RE) !== 0, looped, link);
+    receiver.shape(
+      RTL8139_LONG_FRAME,
+      !this.#inBuffer && (cplus & RX_CHKSUM) !== 0,
+      !this.#inBuffer && (cplus & RX_VLAN) !== 0,
+    );
     receiver.filter.set(
       rcr,
       regs.get(R.IDR0.at, 4),

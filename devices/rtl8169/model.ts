@@ -326,17 +326,15 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
     const tcr = regs.get(R.TCR.at, 4);
     const { link } = this.#phy;
     const looped = (tcr & TCR_LBK) !== 0 || this.#phy.loopback;
-    this.#tx.set({ noCrc: (tcr & TCR_NOCRC) !== 0, looped, link });
+    this.#tx.set((tcr & TCR_NOCRC) !== 0, looped, link);
     const limit = regs.get(R.RMS.at, 2) & RMS_LIMIT;
     const cplus = regs.get(R.CPlusCR.at, 2);
-    this.#rx.set({
-      on: (this.#cr & CR_RE) !== 0,
-      looped,
-      link,
-      longest: limit === 0 || limit > RWT_LIMIT ? RWT_LIMIT : limit,
-      checksums: (cplus & CPLUS_CHKSUM) !== 0,
-      stripTags: (cplus & CPLUS_VLAN) !== 0,
-    });
+    this.#rx.set((this.#cr & CR_RE) !== 0, looped, link);
+    this.#rx.shape(
+      limit === 0 || limit > RWT_LIMIT ? RWT_LIMIT : limit,
+      (cplus & CPLUS_CHKSUM) !== 0,
+      (cplus & CPLUS_VLAN) !== 0,
+    );
     this.#rx.filter.set(
       regs.get(R.RCR.at, 4),
       regs.get(R.IDR0.at, 4),

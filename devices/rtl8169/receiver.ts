@@ -42,19 +42,6 @@ const VLAN_TAG_LEN = 4;
 /** How often a card looks by itself whether what it waits for has come. */
 const RETRY_NS = 500_000;
 
-/** What the registers say about receiving, as far as each frame is concerned. */
-export interface ReceiveSetup {
-  /** the receiver is on */
-  readonly on: boolean;
-  /** what is sent comes back, and the cable is shut out */
-  readonly looped: boolean;
-  readonly link: boolean;
-  /** longest frame that is not flagged, bytes with FCS */
-  readonly longest: number;
-  readonly checksums: boolean;
-  readonly stripTags: boolean;
-}
-
 /** Where received frames go: a ring of descriptors, or what an older chip has instead. */
 export type FrameRing = Pick<RxRing, "valid" | "longest" | "used" | "hasRoom" | "deliver">;
 
@@ -102,13 +89,18 @@ export class Receiver {
     this.#into = ring;
   }
 
-  set(setup: ReceiveSetup): void {
-    this.#on = setup.on;
-    this.#looped = setup.looped;
-    this.#listening = setup.on && !setup.looped && setup.link;
-    this.#longest = setup.longest;
-    this.#stripTags = setup.stripTags;
-    this.#checksums = this.ring.checksums = setup.checksums;
+  /** @param on the receiver is; @param looped what is sent comes back, and the cable is shut out */
+  set(on: boolean, looped: boolean, link: boolean): void {
+    this.#on = on;
+    this.#looped = looped;
+    this.#listening = on && !looped && link;
+  }
+
+  /** What the registers say of each frame. @param longest that is not flagged, bytes with FCS */
+  shape(longest: number, checksums: boolean, stripTags: boolean): void {
+    this.#longest = longest;
+    this.#stripTags = stripTags;
+    this.#checksums = this.ring.checksums = checksums;
   }
 
   connect(retried: () => void): void {

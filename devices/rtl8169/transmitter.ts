@@ -11,13 +11,6 @@ const CRC32_RESIDUE = 0x2144_df1c;
 /** Longest frame without FCS that drivers send these chips: their FIFO holds 8 KiB. Observed: FreeBSD, RL_JUMBO_FRAMELEN */
 const LONGEST_JUMBO = 7436;
 
-/** What the registers say about transmitting, as far as each frame is concerned. */
-export interface TransmitSetup {
-  readonly noCrc: boolean;
-  readonly looped: boolean;
-  readonly link: boolean;
-}
-
 /** What sends on a doorbell: a ring, or the slots of an older chip. */
 export type TxEngine = Pick<TxRing, "active" | "stalled" | "deactivate" | "run" | "frames" | "causes">;
 
@@ -44,7 +37,8 @@ export class Transmitter implements TxCard {
     this.high = new TxRing(this, format);
   }
 
-  set({ noCrc, looped, link }: TransmitSetup): void {
+  /** What the registers say, as far as each frame is concerned. */
+  set(noCrc: boolean, looped: boolean, link: boolean): void {
     this.noCrc = noCrc;
     this.#looped = looped;
     this.#link = link;
