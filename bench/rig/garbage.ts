@@ -11,7 +11,7 @@ const ATTEMPTS = 3;
 /** What may leave something is measured over so few iterations that no collection runs meanwhile. */
 const FEW = 4000;
 /** views that so many iterations may leave without one; what leaves more has fewer */
-const FEW_VIEWS = 8 * FEW;
+const FEW_VIEWS = 2 * FEW;
 const ROUNDS = 9;
 const STRIDE = 0x800;
 const PLACES = 256;
@@ -89,12 +89,14 @@ export const virtioNames = (ring: "split" | "packed"): PacketNames => ({
 /** Frames in and out through a card: what copies nothing leaves nothing, what copies pieces at most a view for each. */
 export const packetPaths = (make: Make, { name, large, pieces = 1 }: PacketNames): Path[] => {
   const path = (what: string, run: Path["run"], views = 0): Path => ({ name: `${what}, ${name}`, run, views });
+  const cut = pieces > 1 ? pieces : 0;
   const long = (of: Path): Path => ({ ...of, share: 0.1 });
   return [
     ...[60, LONGEST].map((length) => path(`receive ${length}`, receive(make({}), length))),
     path("receive 66 from RAM", receiveFromRam(make({}), 66)),
     path(`receive ${LONGEST} from RAM`, receiveFromRam(make({}), LONGEST), 1),
-    long(path(`receive ${large}`, receive(make({ large }), large), pieces > 1 ? pieces : 0)),
+    // Where other cards have been at the same code before, V8 boxes a number for some of the pieces.
+    { ...long(path(`receive ${large}`, receive(make({ large }), large), cut)), numbers: cut },
     ...[60, LONGEST].map((length) => path(`transmit ${length}`, transmit(make({ fragments: [length] })))),
     long(path(`transmit ${large}`, transmit(make({ fragments: [large], large })))),
     ...[
