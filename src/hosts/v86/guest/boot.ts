@@ -22,8 +22,10 @@ export interface BootOptions {
   readonly cmdline?: string;
   /** ms until the guest must have answered for the first time; default 120 000 */
   readonly timeoutMs?: number;
-  /** Called once, before the first instruction of the BIOS: the moment to attach cards. */
+  /** Called once, before the first instruction of the BIOS or, with `state`, of the guest that goes on: attach cards here. */
   readonly attach?: (emulator: V86) => void;
+  /** what `saveState` gave of a guest with the same images and memory: it goes on from there, which spares the boot */
+  readonly state?: ArrayBuffer;
   /** Sees every byte that the guest sends to its serial port, as text. */
   readonly onConsole?: (text: string) => void;
 }
@@ -127,6 +129,12 @@ export class Guest {
     }
   }
 
+  /** The whole emulator between two commands, for `BootOptions.state`; some 50 MB. Knows of v86's own devices only. */
+  async saveState(): Promise<ArrayBuffer> {
+    if (this.#waiting !== null) throw new GuestError("busy", "the guest is still at another command");
+    return await this.emulator.save_state();
+  }
+
   /** Ends the emulator and gives everything back. Idempotent. */
   stop(): Promise<void> {
     this.#stopped ??= this.#stop();
@@ -186,9 +194,12 @@ export async function bootGuest(options: BootOptions): Promise<Guest> {
   await new Promise<void>((resolve) => emulator.add_listener("emulator-loaded", () => resolve()));
   const guest = new Guest(emulator, options.onConsole);
   try {
+    if (options.state !== undefined) await emulator.restore_state(options.state);
     options.attach?.(emulator);
     const ready = guest.answer(timeoutMs, "the guest did not come up");
     await emulator.run();
+    // A guest that goes on says nothing by itself: it waits for a line.
+    if (options.state !== undefined) emulator.serial0_send("true\n");
     guest.failedModules = (await ready).status;
     return guest;
   } catch (error) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the 32-bit Debian guest of `npm run guest:probe`: kernel, initramfs and BIOS, all out of Debian packages.
+# Builds the 32-bit Debian guest of `npm run guest`: kernel, initramfs and BIOS, all out of Debian packages.
 #
 #   build.sh [--force] [OUT]
 #
@@ -18,7 +18,9 @@ set -euo pipefail
 export LC_ALL=C
 
 # The drivers of the guest. What they depend on comes along; built-in ones are left out with a word.
-drivers="virtio_pci virtio_net realtek r8169 8139cp"
+drivers="virtio_pci virtio_net realtek r8169 8139cp 8139too"
+# Not loaded until `load NAME` asks for them.
+on_demand="8021q pktgen ne2k_pci"
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 say() { printf 'guest: %s\n' "$*" >&2; }
@@ -112,21 +114,24 @@ mkdir -p "$root"/{bin,dev,lib/modules,proc,sys,tmp}
 install -m 755 "$(find "$work/busybox" -type f -path '*/bin/busybox' | head -n 1)" "$root/bin/busybox"
 install -m 755 "$here/init" "$root/init"
 
-# Modules lie flat and unpacked, numbered in the order in which they load: what one needs comes before it.
-loaded=" " count=0
+# Modules lie flat and unpacked. `order` has a line for each, NAME NEEDED…, what one needs before it; `drivers` names those
+# that are loaded without being asked for.
+loaded=" "
 add_module() {
-  local name=${1//-/_} file needs
+  local name=${1//-/_} file needs need
   case $loaded in *" $name "*) return ;; esac
   loaded="$loaded$name "
   file=$(find "$work/kernel" \( -name "$name.ko*" -o -name "${name//_/-}.ko*" \) | head -n 1)
   if [ -z "$file" ]; then say "module $name is not in $version (built in?)"; return; fi
   case $file in *.xz) xz -dc "$file" ;; *.zst) zstd -dcq "$file" ;; *) cat "$file" ;; esac >"$work/$name.ko"
   # .modinfo is a list of NUL-ended key=value strings
-  for needs in $(tr '\0' '\n' <"$work/$name.ko" | sed -n 's/^depends=//p' | tr , ' '); do add_module "$needs"; done
-  count=$((count + 1))
-  mv "$work/$name.ko" "$root/lib/modules/$(printf %02d "$count")-$name.ko"
+  needs=$(tr '\0' '\n' <"$work/$name.ko" | sed -n 's/^depends=//p' | tr ,- ' _')
+  for need in $needs; do add_module "$need"; done
+  mv "$work/$name.ko" "$root/lib/modules/$name.ko"
+  echo "$name" $needs >>"$root/lib/modules/order"
 }
-for driver in $drivers; do add_module "$driver"; done
+for driver in $drivers $on_demand; do add_module "$driver"; done
+echo "$drivers" >"$root/lib/modules/drivers"
 
 # --- initramfs: the "newc" format of cpio --------------------------------------------------------------------------
 # Written by hand: a few header fields in hexadecimal, name and contents each filled up to four bytes. That spares a
@@ -162,7 +167,7 @@ cp "$(find "$work/seabios" -name bios.bin | head -n 1)" "$out/bios.bin"
   echo "kernel: $version ($(basename "$kernel_deb"))"
   echo "busybox: $(basename "$busybox_deb")"
   echo "bios: $(basename "$seabios_deb")"
-  echo "modules:$(cd "$root/lib/modules" && printf ' %s' *)"
+  echo "modules:$(cd "$root/lib/modules" && printf ' %s' *.ko)"
 } >"$out/guest.info"
 printf '%s\n' "$stamp" >"$out/stamp"
 say "built Linux $version in $out ($(du -cb "$out/bzimage" "$out/initrd" "$out/bios.bin" | tail -n 1 | cut -f1) bytes)"

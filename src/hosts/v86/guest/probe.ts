@@ -7,14 +7,14 @@
  *
  * Exit status: 0 both drivers bound and all pings were answered, 1 not so, 2 wrong usage or something is missing.
  */
-import { spawn } from "node:child_process";
-import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
-import { NICS } from "../../../cli/index.js";
-import type { Diagnostic, EndpointLimits, NetEndpoint, NetPort, Nic, Verdict } from "../../../contract/index.js";
+import { parse, UsageError } from "../../../cli/index.js";
+import type { Diagnostic, Nic } from "../../../contract/index.js";
 import { connect, Responder } from "../../../net/index.js";
 import { attachV86, type V86Attachment } from "../index.js";
-import { bootGuest, type Guest, GuestError } from "./boot.js";
+import { bootGuest, GuestError } from "./boot.js";
+import { type GuestCard, makeCards } from "./cards.js";
+import { COMPLAINTS, Interview } from "./interview.js";
+import { buildGuest, IMAGES, showProgress } from "./terminal.js";
 
 const HELP = `usage: npm run guest:probe -- [options]
 
@@ -28,47 +28,6 @@ and prints what Linux's r8169 and virtio_net say about them and what came back o
 `;
 
 const PINGS = 3;
-const IMAGES = fileURLToPath(new URL("../../../../.cache/guest", import.meta.url));
-const COMPLAINTS = /nobody cared|WARNING|BUG:|Oops|NETDEV WATCHDOG|Call Trace/;
-
-/**
- * A cable that takes its time: a frame from the card goes on in a later turn of the event loop, so that what comes back
- * reaches the card as a frame from a socket would, while no guest code runs.
- */
-class Patience implements NetPort {
-  readonly #behind: NetPort;
-
-  constructor(behind: NetPort) {
-    this.#behind = behind;
-  }
-  offer(bytes: Uint8Array, start: number, length: number): Verdict {
-    const frame = bytes.slice(start, start + length);
-    setImmediate(() => {
-      this.#behind.offer(frame, 0, frame.length, null, 0);
-      this.#behind.endBatch();
-    });
-    return "taken";
-  }
-  endBatch(): void {}
-  ready(): void {}
-  accepts(): EndpointLimits {
-    return this.#behind.accepts();
-  }
-  attach(far: NetEndpoint | null): void {
-    this.#behind.attach(far);
-  }
-}
-
-/** A card, what Linux is to make of it, and the addresses of both ends of its cable. */
-interface Trial {
-  readonly driver: string;
-  readonly slot: number;
-  readonly card: Nic;
-  readonly responder: Responder;
-  readonly guestAddress: string;
-  readonly peerAddress: string;
-}
-
 interface Interface {
   readonly driver: string;
   /** eth0, eth1; empty when no interface of this driver came up */
@@ -94,59 +53,22 @@ interface Report {
   readonly complaints: readonly string[];
 }
 
-function makeTrials(): Trial[] {
-  return [
-    {
-      driver: "r8169",
-      slot: 15,
-      card: NICS.re.create({ mac: "52:54:00:03:99:00" }),
-      responder: new Responder({ mac: "52:54:00:00:02:02", ip: "10.0.2.2" }),
-      guestAddress: "10.0.2.15",
-      peerAddress: "10.0.2.2",
-    },
-    {
-      driver: "virtio_net",
-      slot: 16,
-      card: NICS.vtnet.create({ mac: "52:54:00:33:3b:d3", vectors: 0 }),
-      responder: new Responder({ mac: "52:54:00:00:03:02", ip: "10.0.3.2" }),
-      guestAddress: "10.0.3.15",
-      peerAddress: "10.0.3.2",
-    },
-  ];
-}
-
-/** Asks the guest one thing after another, all within one deadline. */
-class Interview {
-  readonly #guest: Guest;
-  readonly #deadline: number;
-
-  constructor(guest: Guest, deadline: number) {
-    this.#guest = guest;
-    this.#deadline = deadline;
-  }
-
-  async lines(command: string): Promise<string[]> {
-    const timeoutMs = Math.max(1, this.#deadline - performance.now());
-    const { output } = await this.#guest.command(command, { timeoutMs });
-    return output.split("\n").filter((line) => line !== "");
-  }
-
-  async line(command: string): Promise<string> {
-    return (await this.lines(command))[0] ?? "";
-  }
-}
-
-async function tryInterface(guest: Interview, { driver, guestAddress, peerAddress }: Trial): Promise<Interface> {
-  const find = `for n in /sys/class/net/*; do case $(readlink $n/device/driver) in */${driver}) basename $n;; esac; done`;
-  const name = await guest.line(find);
-  if (name === "")
-    return { driver, name, pci: "", mac: "", carrier: false, replies: [], summary: "no interface of this driver" };
+async function tryInterface(guest: Interview, card: GuestCard): Promise<Interface> {
+  const name = await guest.interfaceOf(card);
   const sys = `/sys/class/net/${name}`;
-  await guest.line(`ip addr add ${guestAddress}/24 dev ${name} && ip link set ${name} up`);
-  // A driver may look at its PHY once a second only.
-  const waitForCarrier = `for i in $(seq 50); do [ "$(cat ${sys}/carrier)" = 1 ] && break; sleep 0.1; done; cat ${sys}/carrier`;
-  const carrier = (await guest.line(waitForCarrier)) === "1";
-  const answers = await guest.lines(`ping -c ${PINGS} -W 3 ${peerAddress}`);
+  const driver = name === "" ? "" : await guest.line(`basename $(readlink -f ${sys}/device/driver)`);
+  if (driver !== card.driver)
+    return {
+      driver: card.driver,
+      name: "",
+      pci: "",
+      mac: "",
+      carrier: false,
+      replies: [],
+      summary: "no interface of this driver",
+    };
+  const carrier = await guest.bringUp(name, card);
+  const answers = await guest.lines(`ping -c ${PINGS} -W 3 ${card.peerAddress}`);
   return {
     driver,
     name,
@@ -162,8 +84,10 @@ async function probe(options: { timeoutMs: number; console: boolean }): Promise<
   const started = performance.now();
   const deadline = started + options.timeoutMs;
   const diagnostics: Diagnostic[] = [];
-  const trials = makeTrials();
-  const cables = trials.map(({ card, responder }) => connect(card.net, new Patience(responder)));
+  const trials = makeCards(["re", "vtnet"]);
+  const cables = trials.map(({ card, peerMac, peerAddress }) =>
+    connect(card.net, new Responder({ mac: peerMac, ip: peerAddress })),
+  );
   let attachment: V86Attachment | undefined;
   const stopProgress = options.console ? () => {} : showProgress("booting the guest");
   try {
@@ -209,23 +133,10 @@ async function probe(options: { timeoutMs: number; console: boolean }): Promise<
 }
 
 /** Lines about the functions and drivers; that Debian's key is not loaded (see `CMDLINE` in boot.ts) is not about them. */
-const aboutOurCards = (line: string, trials: readonly Trial[]): boolean =>
+const aboutOurCards = (line: string, trials: readonly GuestCard[]): boolean =>
   !line.includes("module verification") &&
   (/r8169|virtio|eth\d/.test(line) ||
     trials.some(({ slot }) => line.includes(`0000:00:${slot.toString(16).padStart(2, "0")}.0`)));
-
-/** Counts seconds on a terminal; elsewhere says nothing. */
-function showProgress(what: string): () => void {
-  if (!process.stderr.isTTY) return () => {};
-  const started = performance.now();
-  const timer = setInterval(() => {
-    process.stderr.write(`\r${what}: ${Math.round((performance.now() - started) / 1000)} s `);
-  }, 500);
-  return () => {
-    clearInterval(timer);
-    process.stderr.write("\r\x1b[K");
-  };
-}
 
 function print(report: Report): void {
   const out = (text: string) => void process.stdout.write(`${text}\n`);
@@ -254,55 +165,35 @@ function print(report: Report): void {
   );
 }
 
-/** @returns exit status of build.sh: 0, 1, or 2 where something is missing */
-function build(): Promise<number> {
-  const script = fileURLToPath(new URL("build.sh", import.meta.url));
-  return new Promise((resolve) => {
-    const child = spawn("bash", [script, IMAGES], { stdio: ["ignore", "ignore", "inherit"] });
-    child.on("error", () => {
-      process.stderr.write("guest: building the guest needs bash\n");
-      resolve(2);
-    });
-    child.on("close", (status) => resolve(status ?? 1));
-  });
-}
-
 async function main(): Promise<number> {
-  let options: { help?: boolean; json?: boolean; console?: boolean; timeout?: string };
-  try {
-    ({ values: options } = parseArgs({
-      options: {
-        help: { type: "boolean" },
-        json: { type: "boolean" },
-        console: { type: "boolean" },
-        timeout: { type: "string" },
-      },
-    }));
-  } catch (error) {
-    process.stderr.write(`guest:probe: ${(error as Error).message.split(". ")[0]} (--help tells the usage)\n`);
-    return 2;
-  }
+  const { values: options } = parse({
+    options: {
+      help: { type: "boolean" },
+      json: { type: "boolean" },
+      console: { type: "boolean" },
+      timeout: { type: "string" },
+    },
+  });
   if (options.help === true) {
     process.stdout.write(HELP);
     return 0;
   }
   const seconds = Number(options.timeout ?? 180);
-  if (!(seconds > 0)) {
-    process.stderr.write(`guest:probe: --timeout ${options.timeout}: expected a number of seconds\n`);
-    return 2;
-  }
-  const built = await build();
+  if (!(seconds > 0)) throw new UsageError(`--timeout ${options.timeout}: expected a number of seconds`);
+  const built = await buildGuest();
   if (built !== 0) return built;
-  try {
-    const report = await probe({ timeoutMs: seconds * 1000, console: options.console === true });
-    if (options.json === true) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
-    else print(report);
-    return report.ok ? 0 : 1;
-  } catch (error) {
-    if (!(error instanceof GuestError)) throw error;
-    process.stderr.write(`guest:probe: ${error.message}\n`);
-    return 1;
-  }
+  const report = await probe({ timeoutMs: seconds * 1000, console: options.console === true });
+  if (options.json === true) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+  else print(report);
+  return report.ok ? 0 : 1;
 }
 
-process.exitCode = await main();
+try {
+  process.exitCode = await main();
+} catch (error) {
+  if (!(error instanceof UsageError || error instanceof GuestError)) throw error;
+  process.stderr.write(
+    `guest:probe: ${error.message}${error instanceof UsageError ? " (--help tells the usage)" : ""}\n`,
+  );
+  process.exitCode = error instanceof UsageError ? 2 : 1;
+}

@@ -1,0 +1,285 @@
+import type { Diagnostic, NetPort } from "../../../contract/index.js";
+import type { GuestCard } from "./cards.js";
+import { COMPLAINTS, type Interview } from "./interview.js";
+import type { TcpPeer } from "./tcp-peer.js";
+import { Transfers } from "./transfer.js";
+
+/** Number of the VLAN that the peers of the test know, and what its addresses begin with. */
+export const VLAN = 5;
+export const VLAN_NET = "10.9.0";
+
+/** A guest with cards, and what stands at the far ends of their cables. */
+export interface Bench {
+  readonly guest: Interview;
+  readonly cards: readonly BenchCard[];
+  readonly diagnostics: readonly Diagnostic[];
+  /** bytes of a transfer each way, a multiple of 1 MiB */
+  readonly transferSize: number;
+}
+
+export interface BenchCard extends GuestCard {
+  readonly peer: TcpPeer;
+  /** the peer and its twin in a VLAN: what is plugged into the card */
+  readonly port: NetPort;
+  readonly transfers: Transfers;
+  /** the interface's name, once `probe` found it */
+  ifname: string;
+}
+
+/** A statement about a card under Linux. */
+export interface Check {
+  readonly name: string;
+  /** left out of CI's selection */
+  readonly onlyAll?: boolean;
+  /** why it does not apply to this card; null where it does */
+  readonly skip?: (card: BenchCard) => string | null;
+  /** @returns a word for the table @throws Failure */
+  readonly run: (bench: Bench, card: BenchCard) => Promise<string>;
+}
+
+/** A check that did not hold, in one line. */
+export class Failure extends Error {
+  override readonly name = "Failure";
+}
+
+const hold = (condition: boolean, complaint: string): void => {
+  if (!condition) throw new Failure(complaint);
+};
+
+/** What the drivers say when they bound, after Linux 6.1. */
+const PROBE_LINES: { readonly [driver in GuestCard["driver"]]: RegExp } = {
+  r8169: /eth\d: RTL8(169|110)[a-z/0-9]*, 52:54:00/,
+  "8139cp": /8139cp.*eth\d: RTL-8139C\+ at/,
+  "8139too": /8139too.*eth\d: RealTek RTL8139 at/,
+  virtio_net: /virtio_net virtio\d|virtio-pci 0000:00/,
+};
+
+/** What a driver of Linux 6.1 does wrong and our cards tell of, while they bear it. */
+const KNOWN_MISTAKES: { readonly [driver in GuestCard["driver"]]: readonly string[] } = {
+  r8169: [],
+  "8139cp": [],
+  // On chips before the 8139B it wakes the chip through CONFIG1 without unlocking it ("Old chip wakeup").
+  "8139too": ["config-locked"],
+  virtio_net: [],
+};
+
+const slotName = ({ slot }: GuestCard): string => `0000:00:${slot.toString(16).padStart(2, "0")}.0`;
+
+const pinged = async (guest: Interview, address: string, count: number, options = ""): Promise<string> => {
+  const output = await guest.lines(`ping -c ${count} -i 0.2 -W 2 ${options} ${address}`);
+  const summary = output.find((line) => line.includes("packets transmitted")) ?? output.join("; ");
+  hold(summary.includes(`${count} packets received`), summary);
+  return /= [\d.]+\/([\d.]+)/.exec(output.at(-1) ?? "")?.[1] ?? "";
+};
+
+/** Loads a driver, and finds the card's interface. */
+const find = async ({ guest }: Bench, card: BenchCard): Promise<void> => {
+  card.ifname = await guest.interfaceOf(card);
+  hold(
+    card.ifname !== "",
+    `no interface at ${slotName(card)}; dmesg: ${(await guest.lines("dmesg | tail -n 3")).join(" | ")}`,
+  );
+};
+
+const up = async ({ guest }: Bench, card: BenchCard): Promise<void> =>
+  hold(await guest.bringUp(card.ifname, card), `${card.ifname} has no carrier`);
+
+const LONG = 1400; // bytes of a ping that nearly fills a frame
+
+export const CHECKS: readonly Check[] = [
+  {
+    name: "probe",
+    run: async (bench, card) => {
+      await find(bench, card);
+      const driver = await bench.guest.line(`basename $(readlink -f /sys/class/net/${card.ifname}/device/driver)`);
+      hold(driver === card.driver, `bound by ${driver}, expected ${card.driver}`);
+      const log = await bench.guest.lines("dmesg");
+      const line = log.find((text) => PROBE_LINES[card.driver].test(text));
+      if (card.driver !== "virtio_net") hold(line !== undefined, `no line of ${card.driver} in dmesg`);
+      return /XID [0-9a-f]+/.exec(line ?? "")?.[0] ?? card.ifname;
+    },
+  },
+  {
+    name: "mac",
+    run: async ({ guest }, card) => {
+      const mac = await guest.line(`cat /sys/class/net/${card.ifname}/address`);
+      const expected = [...card.card.mac].map((octet) => octet.toString(16).padStart(2, "0")).join(":");
+      hold(mac === expected, `${mac}, expected ${expected}`);
+      return "ok";
+    },
+  },
+  {
+    name: "link",
+    run: async (bench, card) => {
+      await up(bench, card);
+      card.card.setLink(false);
+      await bench.guest.run("true");
+      const pulled = await bench.guest.line(
+        `for i in $(seq 60); do grep -q 0 /sys/class/net/${card.ifname}/carrier && break; usleep 200000; done; cat /sys/class/net/${card.ifname}/carrier`,
+      );
+      card.card.setLink(true);
+      const back = await bench.guest.bringUp(card.ifname, card);
+      hold(pulled === "0", `carrier ${pulled} with the cable pulled`);
+      hold(back, "no carrier after the cable came back");
+      const speed = await bench.guest.line(`cat /sys/class/net/${card.ifname}/speed 2>/dev/null`);
+      return Number(speed) > 0 ? `${speed} Mb` : "ok";
+    },
+  },
+  { name: "ping", run: async ({ guest }, card) => `${await pinged(guest, card.peerAddress, 3)} ms` },
+  {
+    name: "long ping",
+    run: async ({ guest }, card) => `${await pinged(guest, card.peerAddress, 3, `-s ${LONG}`)} ms`,
+  },
+  {
+    name: "tcp in",
+    run: async ({ guest, transferSize }, { transfers, peerAddress }) => {
+      const { ok, detail } = await transfers.toGuest(guest, peerAddress, transferSize);
+      hold(ok, detail);
+      return detail;
+    },
+  },
+  {
+    name: "tcp out",
+    run: async ({ guest, transferSize }, { transfers, peerAddress, peer }) => {
+      const { ok, detail } = await transfers.toHost(guest, peerAddress, transferSize);
+      hold(ok, detail);
+      const { damaged, retransmissions } = peer.counters();
+      hold(damaged === 0, `${damaged} segments with a wrong checksum`);
+      hold(retransmissions <= 3, `${retransmissions} retransmissions by the peer`);
+      return detail;
+    },
+  },
+  {
+    name: "vlan",
+    run: async ({ guest }, card) => {
+      const name = `${card.ifname}.${VLAN}`;
+      const made = await guest.run(
+        `load 8021q; vconfig add ${card.ifname} ${VLAN} >/dev/null && ip addr add ${VLAN_NET}.15/24 dev ${name} && ip link set ${name} up`,
+      );
+      hold(made.status === 0, made.output.trim());
+      try {
+        return `${await pinged(guest, `${VLAN_NET}.2`, 3, `-s ${LONG}`)} ms`;
+      } finally {
+        await guest.run(`vconfig rem ${name} >/dev/null`);
+      }
+    },
+  },
+  {
+    name: "filter",
+    run: async ({ guest }, { ifname, card, peerAddress }) => {
+      // The peer's frames to another station: kept out, until the interface is promiscuous.
+      const stray = new Uint8Array(60);
+      stray.set([0x52, 0x54, 0, 0x99, 0x99, 0x99, 0x52, 0x55, 0x0a, 0, 2, 2, 0x88, 0xb5]);
+      const group = stray.slice();
+      group.set([0x01, 0x00, 0x5e, 0x01, 0x02, 0x03]);
+      const seen = async (frame: Uint8Array): Promise<number> => {
+        const before = card.counters().rxFrames;
+        for (let i = 0; i < 5; i++) card.net.offer(frame, 0, frame.length, null, 0);
+        card.net.endBatch();
+        await guest.run("usleep 100000");
+        return card.counters().rxFrames - before;
+      };
+      const plain = await seen(stray);
+      await guest.run(`ip link set ${ifname} promisc on`);
+      const promiscuous = await seen(stray);
+      await guest.run(`ip link set ${ifname} promisc off`);
+      const again = await seen(stray);
+      await guest.run(`ifconfig ${ifname} allmulti`);
+      const all = await seen(group);
+      await guest.run(`ifconfig ${ifname} -allmulti`);
+      hold(plain === 0 && again === 0, `${plain} and ${again} of 5 frames for another station came through`);
+      hold(promiscuous >= 5, `${promiscuous} of 5 frames while promiscuous`);
+      hold(all >= 5, `${all} of 5 multicasts with allmulti`);
+      await pinged(guest, peerAddress, 1);
+      return "ok";
+    },
+  },
+  {
+    name: "down/up",
+    run: async (bench, card) => {
+      for (let i = 0; i < 3; i++) {
+        await bench.guest.run(
+          `ping -c 20 -i 0.05 ${card.peerAddress} >/dev/null & ip link set ${card.ifname} down; wait`,
+        );
+        await up(bench, card);
+      }
+      await pinged(bench.guest, card.peerAddress, 2);
+      return "ok";
+    },
+  },
+  {
+    name: "reload",
+    run: async (bench, card) => {
+      const module = card.driver.replaceAll("-", "_");
+      const out = await bench.guest.run(`unload ${module}`);
+      hold(out.status === 0, `rmmod: ${out.output.trim()}`);
+      hold((await bench.guest.interfaceOf(card)) === "", "the interface stayed");
+      const back = await bench.guest.run(`load ${module}`);
+      hold(back.status === 0, `insmod: ${back.output.trim()}`);
+      await find(bench, card);
+      await up(bench, card);
+      await pinged(bench.guest, card.peerAddress, 2);
+      return "ok";
+    },
+  },
+  {
+    name: "quiet",
+    run: async ({ guest, cards, diagnostics }) => {
+      const log = await guest.lines("dmesg");
+      const complaints = log.filter((line) => COMPLAINTS.test(line));
+      hold(complaints.length === 0, complaints.join(" | "));
+      const known = cards.flatMap(({ driver }) => KNOWN_MISTAKES[driver]);
+      const own = diagnostics
+        .filter(({ code }) => !known.includes(code))
+        .map(({ source, code, value }) => `${source}: ${code} (${value})`);
+      hold(own.length === 0, own.join(" | "));
+      return "ok";
+    },
+  },
+];
+
+/** The checks of several cards in one guest. */
+export const TOGETHER: readonly Check[] = [
+  {
+    name: "probe",
+    run: async (bench) => {
+      for (const card of bench.cards) {
+        await find(bench, card);
+        await up(bench, card);
+      }
+      return bench.cards.map(({ ifname, driver }) => `${ifname} ${driver}`).join(", ");
+    },
+  },
+  {
+    name: "ping",
+    run: async ({ guest, cards }) => {
+      const times: string[] = [];
+      for (const { peerAddress } of cards) times.push(await pinged(guest, peerAddress, 3));
+      return `${times.join(", ")} ms`;
+    },
+  },
+  {
+    name: "tcp at once",
+    run: async ({ guest, cards, transferSize }) => {
+      const results = await Transfers.allToGuest(
+        guest,
+        cards.map(({ transfers, peerAddress }) => ({ transfers, address: peerAddress })),
+        transferSize,
+      );
+      for (const [i, { ok, detail }] of results.entries()) hold(ok, `${cards[i]!.ifname}: ${detail}`);
+      return results.map(({ detail }) => detail).join(", ");
+    },
+  },
+  {
+    name: "interrupts",
+    run: async ({ guest, cards }) => {
+      const lines = await guest.lines("cat /proc/interrupts");
+      const line = lines.find((text) =>
+        cards.every(({ ifname, driver }) => text.includes(driver === "virtio_net" ? "virtio" : ifname)),
+      );
+      hold(line !== undefined, `not on one line: ${lines.filter((text) => /eth|virtio/.test(text)).join(" | ")}`);
+      return (line ?? "").trim().replaceAll(/\s+/g, " ");
+    },
+  },
+  CHECKS.at(-1)!,
+];
