@@ -1,6 +1,6 @@
 import { ConfigError, StateError, StateReader } from "../../bytes/index.js";
 import type { Diagnostic, Nic, SavedState, Slot, Strictness } from "../../contract/index.js";
-import { PCI_INTERRUPT_LINE, PCI_INTERRUPT_PIN, PCI_MAX_DEVICES, pciBdf } from "../../spec/pci.js";
+import { PCI_INTERRUPT_LINE, PCI_MAX_DEVICES, pciBdf } from "../../spec/pci.js";
 import { BarMap } from "./bar-map.js";
 import { ConfigPorts } from "./config-ports.js";
 import { IDLE_LINES, Lines } from "./lines.js";
@@ -138,8 +138,7 @@ class Bus implements V86Attachment {
     if (!this.#isFree(slot))
       throw new ConfigError("slot-taken", `${card.name} in slot ${slot}: there is a function already`);
     const place = new Place(slot, card);
-    const pin = card.configRead(PCI_INTERRUPT_PIN, 1);
-    const interrupts = this.#lines.pin(place, pin);
+    const interrupts = this.#lines.pin(place);
     const work = this.#point.forCard(place);
     try {
       card.connect({
@@ -158,9 +157,7 @@ class Bus implements V86Attachment {
     this.#places.set(place.devfn, place);
     this.#bars.add(place);
     this.#bars.remap();
-    // Firmware that sees a card come does this; before the BIOS ran, there is no route to write down.
-    const irq = this.#lines.irqOf(slot, pin);
-    if (irq >= 0) card.configWrite(PCI_INTERRUPT_LINE, 1, irq);
+    this.#writeDownInterrupt(place);
     this.#removals.set(place, () => {
       card.disconnect();
       interrupts.setIntx(false);
@@ -256,6 +253,12 @@ class Bus implements V86Attachment {
     return slot;
   }
 
+  /** What firmware that sees a card come does; before the BIOS ran, there is no route to write down. */
+  #writeDownInterrupt(place: Place): void {
+    const irq = this.#lines.irqOf(place);
+    if (irq >= 0) place.card.configWrite(PCI_INTERRUPT_LINE, 1, irq);
+  }
+
   // ---------------------------------------------------------------------------------------------- saved states
 
   #save(): SavedState {
@@ -292,7 +295,10 @@ class Bus implements V86Attachment {
       this.#bars.remap();
       this.#lines.hold(false);
     }
-    if (states !== null) for (const { card } of this.#sorted()) rejoin(card);
+    for (const place of this.#sorted()) {
+      if (states === null) this.#writeDownInterrupt(place);
+      else rejoin(place.card);
+    }
   }
 
   /** The saved states of our cards, in the order of `#sorted`. @throws StateError */

@@ -97,13 +97,13 @@ export class Lines implements MemoryAccess {
     ];
   }
 
-  /** @param pin as in the header: 1 for INTA, 0 for none */
-  pin(place: Place, pin: number): HostInterrupts {
-    return pin === 0 ? NO_PIN : new Pin(place, this.#router.line(pirqOf(place.slot, pin - 1)));
+  pin(place: Place): HostInterrupts {
+    const { slot, pin } = place;
+    return pin === 0 ? NO_PIN : new Pin(place, this.#router.line(pirqOf(slot, pin - 1)));
   }
 
-  /** The interrupt that a pin of a slot is routed to now; −1: none. @param pin as in the header */
-  irqOf(slot: number, pin: number): number {
+  /** The interrupt that a card's pin is routed to now; −1: none. */
+  irqOf({ slot, pin }: Place): number {
     return pin === 0 ? -1 : this.#router.irqOf(pirqOf(slot, pin - 1));
   }
 

@@ -1,5 +1,5 @@
 import type { AccessWidth, Slot } from "../../contract/index.js";
-import { pciBdf } from "../../spec/pci.js";
+import { PCI_INTERRUPT_PIN, pciBdf } from "../../spec/pci.js";
 import { ConfigView } from "./config-view.js";
 
 /** What passed between v86 and one card since it was plugged in; no part of a saved state. */
@@ -24,6 +24,8 @@ export class Place {
   readonly slot: number;
   readonly devfn: number;
   readonly card: Slot;
+  /** 1 for INTA, 0 for none */
+  readonly pin: number;
   readonly #config: ConfigView;
   configAccesses = 0;
   portAccesses = 0;
@@ -35,6 +37,7 @@ export class Place {
     this.slot = slot;
     this.devfn = pciBdf(0, slot);
     this.card = card;
+    this.pin = card.configRead(PCI_INTERRUPT_PIN, 1);
     this.#config = new ConfigView(card);
   }
 

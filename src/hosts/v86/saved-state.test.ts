@@ -193,9 +193,9 @@ test("other cards, other slots and a card that refuses: nothing is changed", asy
   await one.emulator.destroy();
 });
 
-test("a state without cards finds ours as after a reset, and v86 alone reads ours", async () => {
+test("a state without cards finds ours as just plugged in, and v86 alone reads ours", async () => {
   const bare = await boot();
-  await run(bare, write32(0x6000, 3));
+  await run(bare, [...routeTo11(), ...write32(0x6000, 3)]);
   const without = await bare.save_state();
   const { emulator, cpu, card } = await rig();
   await run(emulator, routeTo11());
@@ -203,6 +203,7 @@ test("a state without cards finds ours as after a reset, and v86 alone reads our
   const withCard = await emulator.save_state();
   assert.is(await restores(emulator, without), "restored");
   assert.equal(card.resets, ["bus"]);
+  assert.is(card.config[0x3c], 11);
   assert.is(requested(cpu) & IRQ11, 0);
   assert.equal(await run(emulator, [...read32(0x6000), ...in32(CF8), ...in8(PORTS)]), [3, 0, 0xff]);
   assert.is(await restores(bare, withCard), "restored");

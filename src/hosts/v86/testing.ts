@@ -125,6 +125,7 @@ export class TestSlot implements Slot {
   reset(kind: ResetKind): void {
     this.resets.push(kind);
     this.config[0x06] = 0;
+    this.config[0x3c] = 0;
     this.#bases.fill(-1);
     this.seams?.interrupts.setIntx(false);
     this.#moved?.();
