@@ -42,10 +42,13 @@ export const read8 = (address: number) => [0x0f, 0xb6, 0x05, ...le(address, 4), 
 export const read16 = (address: number) => [0x0f, 0xb7, 0x05, ...le(address, 4), STORE];
 export const read32 = (address: number) => [0xa1, ...le(address, 4), STORE];
 
-/** A BIOS that goes to flat protected mode and then, again and again, calls what stands in `MAILBOX`. */
-export function bios(): ArrayBuffer {
+/**
+ * A BIOS that goes to flat protected mode and then, again and again, calls what stands in `MAILBOX`.
+ * @param program to be run in the place of that, without an end
+ */
+export function bios(program: readonly number[] = []): ArrayBuffer {
   const rom = new Uint8Array(BIOS_SIZE);
-  const put = (at: number, bytes: number[]) => rom.set(bytes, at - 0xe0000);
+  const put = (at: number, bytes: readonly number[]) => rom.set(bytes, at - 0xe0000);
   put(0xffff0, [0xe9, ...le(0x0000 - 0xfff3, 2)]);
   put(0xf0000, [0xfa, 0x66, 0x2e, 0x0f, 0x01, 0x16, ...le(0x70, 2)]); // cli; lgdt cs:[70h]
   put(0xf0008, [0x0f, 0x20, 0xc0, 0x0c, 0x01, 0x0f, 0x22, 0xc0]); // cr0 |= PE
@@ -58,6 +61,7 @@ export function bios(): ArrayBuffer {
   put(0xf0120, [0xa1, ...le(MAILBOX, 4), 0x85, 0xc0, 0x74, 0xf7]);
   put(0xf0129, [0xbf, ...le(RESULTS, 4), 0xff, 0xd0, 0x89, 0x3d, ...le(RESULT_END, 4)]);
   put(0xf0136, [0xc7, 0x05, ...le(MAILBOX, 4), ...le(0, 4), 0xeb, 0xde]);
+  if (program.length > 0) put(0xf0120, program);
   return rom.buffer;
 }
 
