@@ -426,6 +426,7 @@ test("PCI-192 detaching restores all saved port and block handlers", async () =>
       ...t,
     ]),
     ...[cpu.mmap_write16, cpu.run_hardware_timers, cpu.reboot_internal, devices.pci.raise_irq, devices.pci.lower_irq],
+    ...[cpu.get_state, cpu.set_state],
     ...[...Object.keys(cpu), ...Object.keys(devices.pci)],
   ];
   const before = tables();

@@ -27,7 +27,7 @@ const { boot, rig } = rigs(V86, createRequire(import.meta.url).resolve("v86/buil
 const LOOK = [...out32(CF8, OURS), ...in32(CFC), ...in8(PORTS), ...read8(WINDOW)];
 const GONE = [0xffff_ffff, 0xff, 0xff];
 
-test("a card that is pulled out is gone at once: configuration, BARs, line, queues and timers", async () => {
+test("PCI-156 a card that is pulled out is gone at once: configuration, BARs, line, queues and timers", async () => {
   const { emulator, cpu, card, attachment } = await rig();
   await run(emulator, routeTo11());
   const { work, clock } = card.seams!;

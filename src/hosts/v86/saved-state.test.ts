@@ -82,7 +82,7 @@ const restores = async (emulator: V86, state: ArrayBuffer): Promise<string> => {
 
 const slaveLevel = (cpu: V86Cpu): number => new Uint8Array(cpu.wasm_memory.buffer, cpu.get_pic_addr_slave(), 13)[11]!;
 
-test("cards travel in v86's saved state: into the same emulator, and into a new one", async () => {
+test("PCI-162 cards travel in v86's saved state: into the same emulator, and into a new one", async () => {
   const one = await rig();
   one.card.registers[MEMORY]![0] = 0x42;
   one.card.secret = 7;
@@ -171,7 +171,7 @@ test("a shared line is counted on: v86's own pull survives with its function", a
   await emulator.destroy();
 });
 
-test("other cards, other slots and a card that refuses: nothing is changed", async () => {
+test("PCI-163 other cards, other slots and a card that refuses: nothing is changed", async () => {
   const one = await rig();
   one.card.secret = 5;
   await run(one.emulator, write32(0x6000, 1));
