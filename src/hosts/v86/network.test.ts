@@ -8,7 +8,7 @@ import { connect, OffloadRecord } from "../../net/index.js";
 import { frameOf, packetOf, ramp, segmentsOf, TestPort } from "../../net/testing.js";
 import { attachV86, v86Network } from "./index.js";
 import { TestSlot } from "./testing.js";
-import { codeOf, rigs } from "./v86-testing.js";
+import { codeOf, rigs, turn } from "./v86-testing.js";
 
 const { boot, create } = rigs(V86, createRequire(import.meta.url).resolve("v86/build/v86.wasm"));
 
@@ -236,6 +236,20 @@ test("v86's own adapter answers ARP, a ping and DHCP over the cable", async () =
   );
   assert.equal([...lease.subarray(282, 285)], [53, 1, 2]); // an offer
   await emulator.destroy();
+});
+
+test("two emulators on v86's channel `inbrowser` hear each other", async () => {
+  const net_device = { type: "none" as never, relay_url: "inbrowser" };
+  const emulators = await Promise.all([boot({ net_device }), boot({ net_device })]);
+  const [a, b] = emulators.map((emulator) => {
+    const card = new TestPort();
+    connect(card, v86Network(emulator));
+    return card;
+  }) as [TestPort, TestPort];
+  offer(a.far!, frameOf(255, 1, 7));
+  for (let turns = 0; b.taken.length === 0 && turns < 1000; turns++) await turn();
+  assert.equal([a.taken.length, b.taken.map(({ frame }) => frame)], [0, [frameOf(255, 1, 7)]]);
+  for (const emulator of emulators) await emulator.destroy();
 });
 
 test.run();
