@@ -78,6 +78,8 @@ const RCR_9356SEL = bits(R.RCR.fields["9356SEL"]!);
 const MSR_LINKB = bits(R.MSR.fields.LINKB!);
 const MSR_SPEED_10 = bits(R.MSR.fields.SPEED_10!);
 const CON_STATUS = bits(R.CSCR.fields.Con_status!);
+/** Observed: Linux's 8139too looks at it when ISR's PUN_LinkChg is up, and takes a change of the link from nothing else. */
+const LINK_CHANGE = bits(R.CSCR.fields.LinkChange!);
 /** Registers that #derive reads. */
 const DERIVED_FROM = H.IDR0 | H.IDR4 | H.MAR0 | H.MAR4 | H.RCR | H.TCR | H.RBSTART | H.CPlusCR;
 const RING_BASES = H.TNPDS_L | H.TNPDS_H | H.THPDS_L | H.THPDS_H | H.RDSAR_L | H.RDSAR_H;
@@ -113,6 +115,7 @@ OWN_BITS[R.MSR.at] = MSR_LINKB | MSR_SPEED_10;
 OWN_BITS[R.HLTCLK.at] = 0x01;
 OWN_BITS.fill(0xff, R.TSAD.at, R.ANER.at + 2);
 OWN_BITS[R.CSCR.at] = CON_STATUS;
+OWN_BITS[R.CSCR.at + 1] = LINK_CHANGE >>> 8;
 
 /**
  * The registers of an RTL8139C+ or of an older chip, and what hangs on them: four transmit slots and one receive ring, on the
@@ -244,7 +247,11 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
   read(offset: number, width: AccessWidth): number {
     // Between TCTR and ANER stand the registers that change by themselves.
     if (offset + width > R.TCTR.at && offset < R.ANER.at + 2) this.#refresh(offset, width);
-    return this.#regs.guestRead(offset, width);
+    const value = this.#regs.guestRead(offset, width);
+    // LinkChange stands in the upper byte, and goes when that is read.
+    if (offset <= R.CSCR.at + 1 && offset + width > R.CSCR.at + 1)
+      this.#regs.set(R.CSCR.at, 2, this.#regs.get(R.CSCR.at, 2) & ~LINK_CHANGE);
+    return value;
   }
 
   write(offset: number, width: AccessWidth, value: number): void {
@@ -389,6 +396,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
 
   #linkChanged(): void {
     this.#mii.showLink();
+    this.#regs.set(R.CSCR.at, 2, this.#regs.get(R.CSCR.at, 2) | LINK_CHANGE);
     this.#derive();
     this.#raise(ISR_LINKCHG);
     this.#receiver.stir();

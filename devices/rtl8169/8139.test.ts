@@ -308,6 +308,22 @@ test("RTL-057 RTL-100 every change of the link raises bit 5", () => {
   assert.is(rig.r16(0x74) & 0x0008, 0x0008); // CSCR.Con_status
 });
 
+test("CSCR bit 11 tells that the link changed, until its byte is read: without it Linux's 8139too misses a pulled cable", () => {
+  const rig = rig8139();
+  assert.is(rig.r16(0x74) & 0x0800, 0);
+  rig.card.setLink(false);
+  assert.is(rig.r8(0x74) & 0x08, 0, "the low byte shows the link");
+  const state = rig.card.save();
+  assert.is(rig.r16(0x74) & 0x0800, 0x0800);
+  assert.is(rig.r16(0x74) & 0x0800, 0, "read once");
+  rig.card.load(state);
+  assert.is(rig.r8(0x75) & 0x08, 0x08, "the other byte did not count as a read");
+  rig.card.setLink(true);
+  rig.clock.advance(LINK_TIME);
+  rig.w16(0x74, 0xffff);
+  assert.is(rig.r16(0x74) & 0x0800, 0x0800, "writing leaves it");
+});
+
 // ------------------------------------------------------------------------------------------------ interrupts and timer
 
 test("RTL-100 RTL-101 RTL-102 RTL-103 RTL-104 ISR latches under any mask, and a written 1 clears", () => {

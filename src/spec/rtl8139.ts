@@ -183,6 +183,7 @@ const COMMON_DECLARATIONS = {
     rw: 0x83e5,
     fields: {
       Testfun: [15, 15],
+      LinkChange: [11, 11],
       LD: [9, 9],
       HEART_BEAT: [8, 8],
       JBEN: [7, 7],
@@ -192,7 +193,7 @@ const COMMON_DECLARATIONS = {
       Con_status_En: [2, 2],
       PASS_SCR: [0, 0],
     },
-    doc: "CS configuration; Con_status follows the link, the rest is stored only",
+    doc: "CS configuration; Con_status follows the link, LinkChange tells that it changed until it is read, the rest is stored only",
   },
   PHY1_PARM: { at: 0x78, width: 4, rw: 0xffff_ffff, doc: "PHY parameter 1; stored only" },
   TW_PARM: { at: 0x7c, width: 4, rw: 0xffff_ffff, doc: "Twister parameter; stored only" },
