@@ -17,7 +17,7 @@ import { attachV86, type V86Attachment } from "../index.js";
 import { bootGuest, type Guest, GuestError } from "./boot.js";
 import { ALL_CARDS, cardNames, type GuestCard, MODES, type Mode, makeCards } from "./cards.js";
 import { COMPLAINTS, Interview } from "./interview.js";
-import { MissingTool, startPasst } from "./passt.js";
+import { MissingTool, startPasst, Unpadded } from "./passt.js";
 import { TcpPeer } from "./tcp-peer.js";
 import { buildGuest, IMAGES, showProgress } from "./terminal.js";
 import { LoopbackServices, type TcpHost, Transfers } from "./transfer.js";
@@ -86,7 +86,7 @@ async function farEnd(net: string, card: GuestCard, ends: Disposable[]): Promise
   }
   const port = await connectStream({ path });
   ends.unshift(port);
-  return { port, host };
+  return { port: net === "passt" ? new Unpadded(port) : port, host };
 }
 
 async function run(options: Options): Promise<number> {
