@@ -274,7 +274,7 @@ class Bus implements V86Attachment {
   /**
    * Our part of `restore_state`. Cards come first, since they are what can refuse; then v86 with RAM and interrupt controllers;
    * then the lines are brought from what those were told in their time to what the cards want.
-   * @param saved null: the state is of an emulator without cards, and the guest finds ours as after a reset
+   * @param saved null: the state is of an emulator without cards, and its guest finds ours as just plugged in
    * @throws StateError; nothing is then changed
    */
   #restore(saved: unknown, restoreV86: () => void): void {
@@ -285,9 +285,9 @@ class Bus implements V86Attachment {
     const point = reader?.object("point") ?? null;
     tellRestore(this.#emulator); // frames that wait belong to the time that ends here
     this.#lines.hold(true);
-    this.#bars.clear(); // v86 moves ports of its own cards, and keeps what it finds there
     try {
       this.#loadCards(states, point);
+      this.#bars.clear(); // v86 moves ports of its own cards, and keeps what it finds there
       restoreV86();
       this.#lines.adopt(lines);
       this.#ports.latch = latch;
