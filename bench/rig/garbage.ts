@@ -95,7 +95,7 @@ export const packetPaths = (make: Make, { name, large, pieces = 1 }: PacketNames
     ...[60, LONGEST].map((length) => path(`receive ${length}`, receive(make({}), length))),
     path("receive 66 from RAM", receiveFromRam(make({}), 66)),
     path(`receive ${LONGEST} from RAM`, receiveFromRam(make({}), LONGEST), 1),
-    // Where other cards have been at the same code before, V8 boxes a number for some of the pieces.
+    // Some 16 bytes for every second piece, and not in every run; bench/README.md says what is known of them.
     { ...long(path(`receive ${large}`, receive(make({ large }), large), cut)), numbers: cut },
     ...[60, LONGEST].map((length) => path(`transmit ${length}`, transmit(make({ fragments: [length] })))),
     long(path(`transmit ${large}`, transmit(make({ fragments: [large], large })))),
