@@ -5,8 +5,8 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ConfigError } from "../../src/bytes/index.js";
-import { rig8139, sendSlot, startCPlus, startOld } from "./8139-testing.js";
 import { rtl8139 } from "./index.js";
+import { rig8139, sendSlot, startCPlus, startOld } from "./testing/8139.js";
 import { BROADCAST, fcsOf, frameTo, LINK_TIME, MAC, PEER, type Rig } from "./testing.js";
 
 const TX = 0x1_0000;

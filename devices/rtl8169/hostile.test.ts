@@ -4,8 +4,8 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { WindowedMemory } from "../../src/bytes/index.js";
 import type { AccessWidth, Offload } from "../../src/contract/index.js";
+import { BASE, SIZE, VICTIMS, type Victim } from "./testing/victims.js";
 import { BROADCAST, frameTo, ipFrame, MAC, PEER, Rig } from "./testing.js";
-import { BASE, SIZE, VICTIMS, type Victim } from "./victims.js";
 
 /** What a frame carries, and what is said of it. */
 type Kind = "plain" | "packet" | "tagged" | "open" | "trusted";

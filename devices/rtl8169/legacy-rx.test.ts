@@ -2,7 +2,7 @@
 import * as fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { rig8139, startOld } from "./8139-testing.js";
+import { rig8139, startOld } from "./testing/8139.js";
 import { BROADCAST, fcsOf, frameTo, MAC, MS, type Rig } from "./testing.js";
 
 const RING = 0x1_0000;

@@ -1,7 +1,7 @@
 /** The four transmit slots. Numbers from the RTL8139C(L) data sheet, as 8139too.c, if_rlreg.h and QEMU's recordings have them. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { rig8139, sendSlot, startOld } from "./8139-testing.js";
+import { rig8139, sendSlot, startOld } from "./testing/8139.js";
 import { BROADCAST, fcsOf, frameTo, LINK_TIME, MS, type Rig } from "./testing.js";
 
 const BUFFER = 0x1_0000;

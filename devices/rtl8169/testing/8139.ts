@@ -1,6 +1,6 @@
 /** The rig of this folder with an RTL8139, and its two modes set up in one call. Not part of the package's face. */
-import { type Rtl8139Options, rtl8139 } from "./index.js";
-import { MAC, Rig, type RigOptions } from "./testing.js";
+import { type Rtl8139Options, rtl8139 } from "../index.js";
+import { MAC, Rig, type RigOptions } from "../testing.js";
 
 type Surroundings = Pick<RigOptions, "strictness" | "bar" | "windows">;
 

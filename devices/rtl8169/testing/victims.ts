@@ -2,10 +2,10 @@
  * The cards of this folder as their hostile tests want them: running, and with what is worth doing to them. Not part of the
  * package's face.
  */
-import type { Nic } from "../../src/contract/index.js";
-import { sendSlot, startCPlus, startOld } from "./8139-testing.js";
-import { rtl8139, rtl8169 } from "./index.js";
-import { ipFrame, MAC, PEER, type Rig } from "./testing.js";
+import type { Nic } from "../../../src/contract/index.js";
+import { rtl8139, rtl8169 } from "../index.js";
+import { ipFrame, MAC, PEER, type Rig } from "../testing.js";
+import { sendSlot, startCPlus, startOld } from "./8139.js";
 
 /** Guest memory of these runs. */
 export const BASE = 0x1_0000;
