@@ -245,12 +245,28 @@ test("a buffer that is no RAM is a bus error, and leaves the pointers", () => {
   assert.is(rig.r16(0x3a), 0);
   assert.is(rig.r8(0x37), 0x0d);
   assert.is(rig.reports.at(-1)?.code, "rx-buffer-address");
-  // The first part of a record is RAM, where it wraps to is not.
-  const windows = [{ base: RING + 0x1000, size: 0x1000 }];
-  const torn = startOld(rig8139({ chip: "RTL8139C" }, { windows }), RING, 0x0f);
-  torn.w32(0x30, RING + 0x1000 - 0x2000 + 0x1000);
-  torn.deliver(frameTo(MAC));
-  assert.is(torn.r16(0x3e), 0x8000);
+});
+
+test("a record that is cut needs RAM at both ends of the ring; WRAP 1 needs it behind its end", () => {
+  const upper = { base: RING + 0x1000, size: 0x1000 };
+  for (const [rcr, windows, verdict] of [
+    [0x000f, [upper], "dropped"], // where the record goes on there is nothing
+    [0x000f, [{ base: RING, size: 0x1000 }], "dropped"], // where it begins
+    [0x000f, [{ base: RING, size: 0xa8 }, upper], "taken"],
+    [0x000f, [{ base: RING, size: 0xa7 }, upper], "dropped"],
+    [0x008f, [upper], "dropped"], // what would stand behind the ring
+    [0x008f, [{ base: RING + 0x1000, size: 0x10a8 }], "taken"],
+    [0x008f, [{ base: RING + 0x1000, size: 0x10a7 }], "dropped"],
+  ] as const) {
+    const rig = started(rcr);
+    nearEnd(rig, 0x2000);
+    rig.memory.replace(windows.map(({ base, size }) => ({ base, bytes: new Uint8Array(size) })));
+    rig.written.length = 0;
+    assert.is(rig.deliver(frameTo(MAC, 0x100)), verdict);
+    assert.is(rig.r16(0x3e), verdict === "taken" ? 0x0001 : 0x8000);
+    assert.is(rig.r16(0x3a), verdict === "taken" ? 0xa8 : 0x1fa0);
+    if (verdict === "dropped") assert.equal(rig.written, []);
+  }
 });
 
 test("RE's rising edge goes back to the start, as 8139too's recovery expects; writing RCR loses nothing", () => {

@@ -117,7 +117,7 @@ export class LegacyRx {
    * @param status flags where a receive descriptor of the 8169 has them
    */
   deliver(door: DmaDoor, bytes: Uint8Array, start: number, length: number, _gap: number, status: number): Delivery {
-    const total = (length < ETHER_MIN_LEN ? ETHER_MIN_LEN : length) + FCS_LEN;
+    const total = Math.max(length, ETHER_MIN_LEN) + FCS_LEN;
     const record = recordOf(total);
     const room = this.#room(record);
     if (room !== "delivered") return room;
@@ -150,25 +150,23 @@ export class LegacyRx {
     return record < free ? "delivered" : "full";
   }
 
+  /** Bytes from a place in the ring to where a record is cut. */
+  #uncut(at: number, length: number): number {
+    return this.#overruns ? length : Math.min(length, this.#size - at);
+  }
+
   #isWritable(door: DmaDoor, length: number): boolean {
-    const first = this.#overruns ? length : Math.min(length, this.#size - this.#write);
+    const first = this.#uncut(this.#write, length);
     if (!door.containsWritable(this.#base + this.#write, first)) return false;
     return first === length || door.containsWritable(this.#base, length - first);
   }
 
   /** Writes at an offset in the ring, in two pieces where it ends; header and frame never need a third. */
   #put(door: DmaDoor, offset: number, bytes: Uint8Array, start: number, length: number): void {
-    const left = this.#size - offset;
-    if (this.#overruns || length <= left) this.#piece(door, this.#wrapped(offset), bytes, start, length);
-    else if (left <= 0) this.#piece(door, this.#wrapped(offset), bytes, start, length);
-    else {
-      this.#piece(door, offset, bytes, start, left);
-      this.#piece(door, 0, bytes, start + left, length - left);
-    }
-  }
-
-  #wrapped(offset: number): number {
-    return this.#overruns ? offset : offset % this.#size;
+    const at = this.#overruns ? offset : offset % this.#size;
+    const first = this.#uncut(at, length);
+    this.#piece(door, at, bytes, start, first);
+    if (first < length) this.#piece(door, 0, bytes, start + first, length - first);
   }
 
   #piece(door: DmaDoor, offset: number, bytes: Uint8Array, start: number, length: number): void {

@@ -177,7 +177,7 @@ export class Phy {
 
   read(reg: number): number {
     if (reg === RGEPHY_PAGSR && this.#kind.paged) return this.#page;
-    if (this.#page !== 0) return this.#page < PAGES ? this.#store[this.#page * PAGE_REGS + reg]! : 0;
+    if (this.#page !== 0) return this.#store[this.#page * PAGE_REGS + reg] ?? 0;
     const stored = this.#store[reg]!;
     switch (reg) {
       case MII_BMSR:
@@ -210,7 +210,7 @@ export class Phy {
       return;
     }
     if (this.#page !== 0) {
-      if (this.#page < PAGES) this.#store[this.#page * PAGE_REGS + reg] = value;
+      this.#store[this.#page * PAGE_REGS + reg] = value; // a store beyond the array is none
       return;
     }
     switch (reg) {

@@ -160,7 +160,7 @@ export class Receiver {
       this.#stripTags && length >= ETHER_HDR_LEN + VLAN_TAG_LEN && etherType(bytes, start) === ETHERTYPE_VLAN;
     // A wire pads short frames, with their tag; the chip then takes the tag away and pads nothing.
     const gap = tagged ? VLAN_TAG_LEN : 0;
-    const total = (length < ETHER_MIN_LEN ? ETHER_MIN_LEN : length) - gap + FCS_LEN;
+    const total = Math.max(length, ETHER_MIN_LEN) - gap + FCS_LEN;
     const ring = this.#into;
     if (!ring.valid || total > ring.longest) {
       core.counters[RX_NO_BUFFER]!++;

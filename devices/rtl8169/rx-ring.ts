@@ -133,7 +133,7 @@ export class RxRing {
     opts2: number,
     offload: Offload | null,
   ): Delivery {
-    const total = (length < ETHER_MIN_LEN ? ETHER_MIN_LEN : length) - gap + FCS_LEN;
+    const total = Math.max(length, ETHER_MIN_LEN) - gap + FCS_LEN;
     const room = this.#reserve(door, total);
     if (room !== "delivered") return room;
     this.#crc = 0;
@@ -233,7 +233,7 @@ export class RxRing {
         this.#card.report("rx-buffer-size", size);
         return "lost";
       }
-      const part = size < left ? size : left;
+      const part = Math.min(size, left);
       if (!door.containsWritable(buffer, part)) return this.#abort("rx-buffer-address", buffer);
       const eor = (opts1 & EOR) !== 0;
       this.#address[found] = address;

@@ -35,8 +35,8 @@ export class Tally {
     NAMES.forEach((name, i) => {
       const count = this.#counts[i]!;
       const { at, width } = RTL8169_TALLY[name];
-      if (width === 2) view.setUint16(at, count % 0x1_0000, true);
-      else view.setUint32(at, count % 2 ** 32, true);
+      if (width === 2) view.setUint16(at, count, true);
+      else view.setUint32(at, count, true);
       if (width === 8) view.setUint32(at + 4, Math.floor(count / 2 ** 32), true);
     });
     return door.write(address, RTL8169_TALLY_SIZE, this.#block, 0);
