@@ -41,25 +41,36 @@ for (const entry of entries) {
   console.log(`${entry}: ${names.split(" ").length} names`);
 }
 
-borrow("v86"); // for its types
-writeFileSync(join(there, "embedder.ts"), entries.map((entry, i) => `export * as e${i} from "${entry}";\n`).join(""));
+for (const name of ["v86", "@types/node", "undici-types"]) borrow(name); // for their types
 const compilerOptions = {
   target: "es2023",
   lib: ["es2023", "esnext.disposable", "dom"],
   module: "nodenext",
-  types: [],
   strict: true,
   exactOptionalPropertyTypes: true,
   skipLibCheck: false,
   noEmit: true,
 };
-writeFileSync(join(there, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["embedder.ts"] }));
-try {
-  run(there, process.execPath, join(TOP, "node_modules/typescript/bin/tsc"), "-p", there);
-} catch (error) {
-  console.log(error.stdout);
-  throw new Error("an embedder's type check fails");
-}
+/** Only who enters through `./node` needs Node's own types. */
+const checkTypes = (name, types, wanted) => {
+  const lines = wanted.map((entry, i) => `export * as e${i} from "${entry}";\n`);
+  writeFileSync(join(there, `${name}.ts`), lines.join(""));
+  const config = { compilerOptions: { ...compilerOptions, types }, files: [`${name}.ts`] };
+  writeFileSync(join(there, `tsconfig.${name}.json`), JSON.stringify(config));
+  try {
+    run(there, process.execPath, join(TOP, "node_modules/typescript/bin/tsc"), "-p", `tsconfig.${name}.json`);
+  } catch (error) {
+    console.log(error.stdout);
+    throw new Error(`the type check of an embedder (${name}) fails`);
+  }
+};
+const ofNode = (entry) => entry === `${pkg.name}/node`;
+checkTypes(
+  "browser",
+  [],
+  entries.filter((entry) => !ofNode(entry)),
+);
+checkTypes("node", ["node"], entries.filter(ofNode));
 
 for (const bin of Object.values(pkg.bin)) run(there, join(installed, bin), "--help");
 console.log("declarations and command: fine");
