@@ -222,6 +222,26 @@ test("ERASE, WRAL and ERAL program one word or all; what falls short of 16 bits 
   assert.is(rig.r8(0x00), MAC[0], "an EEPROM without signature loads nothing");
 });
 
+test("WRITE and ERASE change their word alone, the first one too", () => {
+  for (const word of [0, 1, 63]) {
+    const rig = new Rig({ timing: "immediate" });
+    const before = Array.from({ length: 64 }, (_, i) => readWord(rig, i, 6));
+    extended(rig, 0b110000);
+    write(rig, word, 0x1234);
+    const after = Array.from({ length: 64 }, (_, i) => readWord(rig, i, 6));
+    assert.equal(
+      after,
+      before.map((value, i) => (i === word ? 0x1234 : value)),
+    );
+    select(rig);
+    send(rig, 0b111, 3);
+    send(rig, word, 6);
+    rig.w8(0x50, MODE);
+    assert.is(readWord(rig, word, 6), 0xffff);
+    assert.is(readWord(rig, (word + 1) % 64, 6), before[(word + 1) % 64]);
+  }
+});
+
 test("what was programmed outlives a power cycle of the chip", () => {
   const rig = new Rig();
   extended(rig, 0b110000);
@@ -296,6 +316,22 @@ test("a state cut at any clock of a command goes on identically", () => {
     second.card.load(first.card.save());
     assert.equal([...head, ...play(second, cut, 30)], expected, `cut ${cut}`);
   }
+});
+
+test("a state cut while the clock is high has seen its edge", () => {
+  const first = new Rig();
+  select(first);
+  send(first, 0b110, 3);
+  send(first, 0x07, 5);
+  first.w8(0x50, MODE | CS);
+  first.w8(0x50, MODE | CS | SK); // the last bit of the address: word 14
+  const second = new Rig();
+  second.card.load(first.card.save());
+  for (const rig of [first, second]) {
+    rig.w8(0x50, MODE | CS | SK | DI);
+    rig.w8(0x50, MODE | CS);
+  }
+  assert.is(receive(second, 16), receive(first, 16));
 });
 
 test("a state of another type of EEPROM is refused", () => {

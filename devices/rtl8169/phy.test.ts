@@ -298,6 +298,30 @@ test("master and slave resolve without a fault", () => {
   assert.is(rig.phyRead(10), 0x7c00);
 });
 
+test("register 10 tells of both receivers at 1000 Mb/s only, and of the partner as soon as that was negotiated", () => {
+  const rig = linked();
+  assert.is(rig.phyRead(10), 0x3c00);
+  rig.phyWrite(9, 0);
+  rig.phyWrite(0, 0x1200);
+  assert.is(rig.phyRead(10), 0);
+  rig.clock.advance(LINK_TIME);
+  assert.is(rig.r8(0x6c) & 0x0a, 0x0a, "100 Mb/s");
+  assert.is(rig.phyRead(10), 0x0c00);
+});
+
+test("a snapshot holds any value of any page", () => {
+  const rig = linked();
+  rig.phyWrite(31, 31);
+  for (let reg = 0; reg < 31; reg++) rig.phyWrite(reg, 0xffff);
+  rig.phyWrite(31, 0xffff);
+  const other = new Rig();
+  other.card.load(rig.card.save());
+  assert.is(other.phyRead(31), 0xffff);
+  other.phyWrite(31, 31);
+  assert.is(other.phyRead(30), 0xffff);
+  assert.is(other.phyRead(0), 0xffff);
+});
+
 test("INSR tells of link and negotiation, and clears when read", () => {
   const rig = linked();
   rig.phyRead(19);

@@ -495,6 +495,76 @@ test("RTL-133 RTL-134 RTL-135 RTL-136 a tally dump writes 64 bytes, counts right
   assert.is(rig.r32(0x10), 0, "8139cp's last step");
 });
 
+test("counters wider than 32 bits show both halves, narrower ones their low bits", () => {
+  const rig = new Rig();
+  const state = rig.card.save() as { model: { tally: { counts: number[] } } };
+  const { counts } = state.model.tally;
+  counts.fill(0x5_8000_0007);
+  const model = { ...state.model, tally: { counts } };
+  rig.card.load({ ...state, model } as never);
+  rig.w32(0x14, 0);
+  rig.w32(0x10, RING + 8);
+  const dwords = Array.from({ length: 16 }, (_, i) => rig.get32(RING + 4 * i));
+  const wide = [0x8000_0007, 5];
+  const narrow = 0x8000_0007;
+  const halves = 0x0007_0007;
+  const expected = [...wide, ...wide, ...wide, narrow, halves, narrow, narrow, ...wide, ...wide, narrow, halves];
+  assert.equal(dwords, expected);
+});
+
+test("RTL-043 after auto-load the filter is that of the EEPROM's address again", () => {
+  const rig = new Rig();
+  rig.startRx(RING, 0x02);
+  rig.descriptor(RING, 0xc000_0800, RING + 0x2000);
+  rig.w8(0x50, 0xc0);
+  rig.w32(0x00, 0x0302_0102);
+  rig.w16(0x04, 0x0504);
+  rig.w8(0x50, 0x40);
+  assert.is(rig.deliver(frameTo(Uint8Array.of(2, 1, 2, 3, 4, 5))), "dropped");
+  assert.is(rig.deliver(frameTo(MAC)), "taken");
+});
+
+test("RTL-016 CR.RST makes of whatever was written what power-on makes, but for what it keeps", () => {
+  const kept = (at: number): boolean => at < 6 || (at >= 0x08 && at < 0x10) || (at >= 0x51 && at <= 0x56);
+  /** PHYAR and what the PHY shows, which is not reset */
+  const phy = (at: number): boolean => (at >= 0x60 && at < 0x64) || at === 0x6c;
+  const rig = new Rig();
+  const fresh = new Rig();
+  rig.w8(0x50, 0xc0);
+  for (let at = 0; at < 0x100; at++) if (at !== 0x37 && at !== 0x50 && !phy(at)) rig.w8(at, 0xff);
+  const written = Uint8Array.from({ length: 0x100 }, (_, at) => rig.r8(at));
+  rig.w8(0x37, 0x10);
+  for (let at = 0; at < 0x100; at++)
+    if (!phy(at)) assert.is(rig.r8(at), kept(at) ? written[at] : fresh.r8(at), at.toString(16));
+  assert.is(rig.r32(0x0c), 0xffff_ffff);
+});
+
+test("RTL-016 behind CR.RST no ring has a place: doorbells and frames find none", () => {
+  const rig = new Rig();
+  rig.startTx(RING);
+  rig.w32(0x28, RING);
+  rig.startRx(RING);
+  rig.w8(0x37, 0x10);
+  rig.w8(0x37, 0x0c);
+  rig.w32(0x44, 0xe70a);
+  rig.w8(0x38, 0xc0);
+  assert.is(rig.deliver(frameTo(MAC)), "dropped");
+  assert.is(rig.r16(0x3e) & 0x8000, 0);
+  assert.equal(rig.reports, []);
+});
+
+test("a snapshot takes the lock of the configuration with it, shut or open", () => {
+  for (const mode of [0x00, 0xc0]) {
+    const rig = new Rig();
+    rig.w8(0x50, mode);
+    const other = new Rig();
+    other.w8(0x50, mode ^ 0xc0);
+    other.card.load(rig.card.save());
+    other.w32(0x00, 0x0403_0201);
+    assert.is(other.r32(0x00), mode === 0 ? 0x0300_5452 : 0x0403_0201);
+  }
+});
+
 test("a tally dump to what is no RAM ends too, with SERR", () => {
   const rig = new Rig();
   rig.w32(0x14, 0x10);

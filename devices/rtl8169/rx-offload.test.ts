@@ -270,6 +270,39 @@ test("an open checksum behind a tag that is taken out, and one of UDP that comes
   assert.equal([...rig.get(DATA + 0x1000 + 40, 2)], [0xff, 0xff]);
 });
 
+test("an open checksum covers the frame and nothing that was in its buffer before", () => {
+  const rig = started(RXCHKSUM, 1);
+  rig.put(DATA, new Uint8Array(0x800).fill(0xa5));
+  const frame = ipFrame({ payload: 301 });
+  const opened = Uint8Array.from(frame);
+  const view = new DataView(opened.buffer);
+  let pseudo = 6 + 321;
+  for (let at = 26; at < 34; at += 2) pseudo += view.getUint16(at);
+  view.setUint16(50, (pseudo & 0xffff) + (pseudo >>> 16));
+  rig.deliver(opened, open({ needsCsum: true }));
+  assert.equal(rig.get(DATA, frame.length), frame);
+});
+
+test("RTL-128 a frame of 18 bytes may be nothing but addresses and tag; with 17 the tag is not there", () => {
+  for (const [length, opts2] of [
+    [18, 0x0001_2301],
+    [17, 0],
+  ] as const) {
+    const rig = started(RXVLAN, 1);
+    rig.put(DATA, new Uint8Array(80).fill(0xa5));
+    const frame = frameTo(MAC, 18).subarray(0, length);
+    frame.set([0x81, 0x00, 0x01], 12);
+    if (length === 18) frame.set([0x23, 0x88, 0xb5], 15);
+    rig.deliver(frame);
+    assert.is(rig.get32(RING + 4), opts2);
+    const padded = new Uint8Array(60);
+    padded.set(frame);
+    const expected = opts2 === 0 ? padded : Uint8Array.of(...padded.subarray(0, 12), ...padded.subarray(16));
+    assert.is(rig.get32(RING) & 0x3fff, expected.length + 4);
+    assert.equal(rig.get(DATA, expected.length), expected);
+  }
+});
+
 test("an open checksum may stand at the very start of what it covers", () => {
   const rig = started(RXCHKSUM, 2);
   const frame = frameTo(MAC, 64);

@@ -299,6 +299,48 @@ test("RTL-094 the hash picks the bits that drivers compute", () => {
   }
 });
 
+test("RTL-094 each of the 64 bits lets through the groups that come to it, and no others", () => {
+  const rig = started(1, 0x800, 0x04);
+  const seen = new Set<number>();
+  for (let last = 0; last < 256 && seen.size < 64; last++) {
+    const group = Uint8Array.of(0x33, 0x33, 0x00, 0x00, 0x00, last);
+    // The register's six topmost bits, before it is inverted and turned round.
+    const crc = ~fcsOf(group);
+    let index = 0;
+    for (let bit = 0; bit < 6; bit++) index = (index << 1) | ((crc >>> bit) & 1);
+    if (seen.has(index)) continue;
+    seen.add(index);
+    const set = (low: number, high: number): string => {
+      rig.w32(0x08, low);
+      rig.w32(0x0c, high);
+      rig.descriptor(RING, OWN + EOR + 0x800, DATA);
+      return rig.deliver(frameTo(group)) as string;
+    };
+    const bit = 1 << (index & 31);
+    assert.is(set(index < 32 ? bit : 0, index < 32 ? 0 : bit), "taken", `bit ${index}`);
+    assert.is(set(index < 32 ? ~bit : -1, index < 32 ? -1 : ~bit), "dropped", `all but bit ${index}`);
+  }
+  assert.is(seen.size, 64);
+});
+
+test("all six bytes make a station's address", () => {
+  const rig = started(1, 0x800, 0x02);
+  for (let at = 0; at < 6; at++) {
+    const other = Uint8Array.from(MAC);
+    other[at] = other[at]! ^ 0x80;
+    assert.is(rig.deliver(frameTo(other)), "dropped", `byte ${at}`);
+  }
+  assert.is(rig.deliver(frameTo(MAC)), "taken");
+});
+
+test("a turn of the receive queue uses nothing of its budget", () => {
+  const rig = started();
+  rig.work.policy = "deferred";
+  rig.work.request(2);
+  rig.work.run(1, 1);
+  assert.equal([...rig.work.ready], []);
+});
+
 test("RTL-096 BAR, MAR, PAM or none, as the frame came", () => {
   const rig = started(4, 0x800, 0x0f);
   rig.w32(0x08, 0xffff_ffff);

@@ -131,6 +131,9 @@ test("the tally counts frames on the wire, the card's counters what leaves it", 
   rig.w32(0x14, 0);
   rig.w32(0x10, 0x30_0008);
   assert.is(rig.get32(0x30_0000), 3);
+  send(rig, ipFrame({ to: PEER, payload: 100 }), 0x0005_0000);
+  rig.w32(0x10, 0x30_0008);
+  assert.is(rig.get32(0x30_0000), 4, "one with its checksums stored");
 });
 
 test("a payload that fits one segment goes the same way and is finished by the card", () => {
@@ -280,6 +283,11 @@ test("a tagged short frame is padded behind its tag to 60 bytes, and one without
   const untagged = new Uint8Array(60);
   untagged.set(frameTo(PEER, 14).subarray(0, 11));
   assert.equal(rig.far.frames.pop(), untagged);
+  send(rig, frameTo(PEER, 14).subarray(0, 12), 0, TAGC + 0x0100);
+  const bare = new Uint8Array(60);
+  bare.set(frameTo(PEER, 14).subarray(0, 12));
+  bare.set([0x81, 0x00, 0x00, 0x01], 12);
+  assert.equal(rig.far.frames.pop(), bare);
 });
 
 test("tag, checksum and large send together: each segment is tagged and finished", () => {

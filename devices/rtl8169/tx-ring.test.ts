@@ -368,6 +368,18 @@ test("64 KiB is the longest packet that is put together", () => {
   rig.descriptor(RING + 16, OWN + LS + EOR + 1, DATA);
   rig.w8(0x38, 0x40);
   assert.is(rig.far.frames[0]!.length, 0x1_0000);
+  rig.descriptor(RING + 16, 0, 0);
+  rig.descriptor(RING, OWN + FS + 0xffff, DATA);
+  rig.w8(0x38, 0x40);
+  rig.descriptor(RING + 16, OWN + 1, DATA);
+  rig.descriptor(RING + 32, 0, 0);
+  rig.w8(0x38, 0x40);
+  const other = started();
+  other.card.load(rig.card.save());
+  other.put(DATA, Uint8Array.of(0x77));
+  other.descriptor(RING + 32, OWN + LS + EOR, DATA);
+  other.w8(0x38, 0x40);
+  assert.is(other.far.frames[0]!.length, 0x1_0000, "also from a snapshot of it whole");
 });
 
 test("a ring or a buffer that is no RAM raises SERR once and leaves the ring where it is", () => {
@@ -446,6 +458,24 @@ test("the high priority ring has its own base, index and poll bit, and goes firs
   assert.is(rig.r8(0x38), 0);
 });
 
+test("the far end's batch ends once a doorbell, and only where something was offered", () => {
+  const rig = started();
+  rig.put(DATA, frameTo(PEER));
+  const ring = (): void => {
+    for (let i = 0; i < 3; i++) rig.descriptor(RING + 16 * i, WHOLE + (i === 2 ? EOR : 0) + 60, DATA);
+    rig.w8(0x38, 0x40);
+  };
+  ring();
+  assert.equal([rig.far.frames.length, rig.far.batches], [3, 1]);
+  rig.w32(0x40, 0x0302_0700); // into the loop
+  ring();
+  assert.equal([rig.far.frames.length, rig.far.batches], [3, 1]);
+  rig.w32(0x40, 0x0300_0700);
+  rig.card.setLink(false);
+  ring();
+  assert.equal([rig.far.frames.length, rig.far.batches], [3, 1]);
+});
+
 test("written pages are reported once per batch", () => {
   const rig = started();
   rig.put(DATA, frameTo(PEER));
@@ -484,6 +514,14 @@ test("RTL-121 RTL-122 IPCS, TCPCS and UDPCS store checksums that hold", () => {
     assert.is(onesSum(ipOnly, 14, 34), 0xffff);
     assert.is((ipOnly[34 + field]! << 8) | ipOnly[35 + field]!, 0xdead, "only what was asked for");
   }
+});
+
+test("RTL-121 a header with nothing behind it has its checksum stored, one byte less is none", () => {
+  const packet = Uint8Array.from(TCP.subarray(0, 34));
+  packet.set([0, 20], 16);
+  assert.is(onesSum(sendWith(packet, 0x0004_0000), 14, 34), 0xffff);
+  const cut = packet.subarray(0, 33);
+  assert.equal(sendWith(cut, 0x0004_0000).subarray(0, 33), cut);
 });
 
 test("a UDP checksum of 0 goes out as FFFFh", () => {

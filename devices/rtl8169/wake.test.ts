@@ -195,6 +195,15 @@ test("wake-up frames: a mask chooses bytes, a CRC compares them; five of them, t
   }
 });
 
+test("a wake-up frame without any byte chosen is not in use, whatever its CRC says", () => {
+  const { rig, woken } = asleep({});
+  rig.card.configWrite(PMCSR, 2, 0x0000);
+  for (const at of [0xc4, 0xc6, 0xc8, 0xca, 0xcc]) rig.w16(at, 0xffff); // the CRC of nothing
+  rig.card.configWrite(PMCSR, 2, D3);
+  rig.deliver(frameTo(MAC, 128));
+  assert.equal(woken, []);
+});
+
 test("LinkUp: the cable that comes back wakes, the one that goes does not", () => {
   const { rig, woken } = asleep({ config3: 0x10 });
   rig.card.setLink(false);
