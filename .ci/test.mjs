@@ -13,7 +13,7 @@ const TOP = process.cwd(); // npm sets it to the top of the package
 const WORKER = join(import.meta.dirname, "test-worker.mjs");
 
 const parts = process.argv.slice(2);
-const files = ["src", "devices", "fixtures"]
+const files = ["fixtures", "src", "devices"] // whole machines first: none of the long ones is left for the end
   .flatMap((folder) => testsUnder(folder))
   .filter((file) => parts.length === 0 || parts.some((part) => file.includes(part)));
 
