@@ -1,4 +1,4 @@
-import { ConfigError, StateError, StateReader } from "../../src/bytes/index.js";
+import { ConfigError, StateReader } from "../../src/bytes/index.js";
 import type {
   AccessWidth,
   EndpointLimits,
@@ -89,7 +89,7 @@ const ISR_SWINT = bits(R.ISR.fields.SWInt!);
 const ISR_TIMEOUT = bits(R.ISR.fields.TimeOut!);
 
 /** The integrated PHY: 10 and 100 Mb/s, without identifier, and its registers are the card's. */
-const PHY_8139: RtlPhy = { phyId: 0, bmsr: R.BMSR.reset, gigabit: false, paged: false, sleeps: false };
+const PHY_8139: RtlPhy = { phyId: 0, bmsr: R.BMSR.reset, gigabit: false, sleeps: false };
 
 /** What 9346CR locks. */
 const LOCKED: LockedRanges = [
@@ -349,7 +349,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     const regs = this.#regs;
     const tcr = regs.get(R.TCR.at, 4);
     const rcr = regs.get(R.RCR.at, 4);
-    const cplus = this.#variant.chip.cplus ? regs.get(R.CPlusCR.at, 2) : 0;
+    const cplus = regs.get(R.CPlusCR.at, 2); // in which no older chip has a bit
     const looped = (tcr & TCR_LBK) === TCR_LBK;
     const { link } = this.#phy;
     this.#looped = looped;
@@ -427,12 +427,8 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
 
   /** The poll bits stand while their ring has work. */
   #showPoll(): void {
-    if (this.#variant.chip.cplus)
-      this.#regs.set(
-        R.TPPoll.at,
-        1,
-        (this.#transmitter.high.active ? HPQ : 0) | (this.#transmitter.normal.active ? NPQ : 0),
-      );
+    const { high, normal } = this.#transmitter;
+    this.#regs.set(R.TPPoll.at, 1, (high.active ? HPQ : 0) | (normal.active ? NPQ : 0));
   }
 
   #writeSlot(offset: number, width: AccessWidth, value: number): void {
@@ -539,10 +535,8 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
 
   save(): SavedState {
     return {
+      ...this.#core.save(this.#variant.key),
       version: STATE_VERSION,
-      chip: this.#variant.key,
-      registers: this.#regs.image(),
-      interrupts: this.#core.interrupts.save(),
       timer: this.#timer.save(),
       phy: this.#phy.save(),
       eeprom: this.#eeprom.save(),
@@ -550,18 +544,12 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
       transmitter: this.#transmitter.save(),
       buffer: this.#buffer.save(),
       receiver: this.#receiver.save(),
-      tally: this.#core.tally.save(),
-      counters: Array.from(this.#core.counters),
     };
   }
 
   load(saved: SavedState): void {
     const state = new StateReader(saved, "rtl8139", STATE_VERSION);
-    const chip = state.string("chip");
-    if (chip !== this.#variant.key)
-      throw new StateError(`${state.path}.chip`, `${chip}, expected ${this.#variant.key}`);
-    const image = state.bytes("registers", BLOCK_SIZE);
-    this.#checkImage(image, `${state.path}.registers`);
+    const applyCore = this.#core.check(state, this.#variant.key, OWN_BITS);
     const applyInterrupts = this.#core.interrupts.check(state.object("interrupts"));
     const applyTimer = this.#timer.check(state.object("timer"));
     const applyPhy = this.#phy.check(state.object("phy"));
@@ -570,11 +558,9 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     const applyTransmitter = this.#transmitter.check(state.object("transmitter"));
     const applyBuffer = this.#buffer.check(state.object("buffer"));
     const applyReceiver = this.#receiver.check(state.object("receiver"));
-    const applyTally = this.#core.tally.check(state.object("tally"));
-    const counters = state.integers("counters", 0, Number.MAX_SAFE_INTEGER, this.#core.counters.length);
     // Everything has been checked: nothing below can fail.
     const regs = this.#regs;
-    regs.restore(image);
+    applyCore();
     applyPhy();
     applyEeprom();
     applyInterrupts();
@@ -584,24 +570,13 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     this.#transmitter.high.rebase(regs.get(R.THPDS_L.at, 4), regs.get(R.THPDS_H.at, 4));
     this.#receiver.ring.rebase(regs.get(R.RDSAR_L.at, 4), regs.get(R.RDSAR_H.at, 4));
     applySlots();
-    this.#cplus = this.#variant.chip.cplus && (regs.get(R.CPlusCR.at, 2) & (CPTX | CPRX)) !== 0;
+    this.#cplus = (regs.get(R.CPlusCR.at, 2) & (CPTX | CPRX)) !== 0;
     this.#derive();
     applyTransmitter();
     applyBuffer();
     applyReceiver();
-    applyTally();
-    this.#core.counters.set(counters);
     this.#mii.showLink();
     this.#showSlots();
     this.#showBuffer();
-  }
-
-  /** Bits that neither a guest nor the chip can change must be what they are after reset. */
-  #checkImage(image: Uint8Array, path: string): void {
-    const { rw, w1c, resetImage } = this.#variant.registers;
-    for (let at = 0; at < BLOCK_SIZE; at++)
-      if (((image[at]! ^ resetImage[at]!) & ~(rw[at]! | w1c[at]! | OWN_BITS[at]!)) !== 0)
-        throw new StateError(`${path}[${at}]`, `${image[at]} sets bits that cannot be set`);
-    if ((image[R.CR.at]! & CR_RST) !== 0) throw new StateError(path, "CR.RST is set");
   }
 }

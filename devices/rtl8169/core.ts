@@ -1,5 +1,5 @@
-import { Door } from "../../src/bytes/index.js";
-import type { Clock, FunctionSeams, NetEndpoint, NicCounters, Timer } from "../../src/contract/index.js";
+import { Door, StateError, type StateReader } from "../../src/bytes/index.js";
+import type { Clock, FunctionSeams, NetEndpoint, NicCounters, SavedState, Timer } from "../../src/contract/index.js";
 import { bits, RegisterFile, type RegisterMap } from "../../src/regs/index.js";
 import { RTL8169, RTL8169_TALLY_SIZE } from "../../src/spec/rtl8169.js";
 import { Interrupts } from "./interrupts.js";
@@ -20,6 +20,7 @@ export const COUNTERS = 10;
 
 const { DTCCR_L, DTCCR_H } = RTL8169.regs;
 const DTCCR_CMD = bits(DTCCR_L.fields.Cmd!);
+const CR_RST = bits(RTL8169.regs.CR.fields.RST!);
 const ISR_SERR = bits(RTL8169.regs.ISR.fields.SERR!);
 
 export const IDLE_CLOCK: Clock = {
@@ -53,9 +54,11 @@ export class CardCore {
   readonly interrupts: Interrupts;
   readonly tally = new Tally();
   readonly counters = new Float64Array(COUNTERS);
+  readonly #map: RegisterMap;
 
-  /** @param map one with IMR and ISR where all cards of the family have them */
+  /** @param map one with CR, IMR and ISR where all cards of the family have them */
   constructor(map: RegisterMap) {
+    this.#map = map;
     this.regs = new RegisterFile(map);
     this.interrupts = new Interrupts(this.regs);
   }
@@ -103,6 +106,45 @@ export class CardCore {
       bytesCopied: at(BYTES_COPIED),
       doorbells: at(DOORBELLS),
       interrupts: this.interrupts.rises,
+    };
+  }
+
+  /** @param chip which member of its family the card is */
+  save(chip: string): SavedState {
+    return {
+      chip,
+      registers: this.regs.image(),
+      interrupts: this.interrupts.save(),
+      tally: this.tally.save(),
+      counters: Array.from(this.counters),
+    };
+  }
+
+  /**
+   * Checks a state but for the interrupts, whose turn among the card's parts is the card's to know, and returns what applies
+   * it. Bits of registers that neither a guest nor the chip can change must be what they are after power-on.
+   * @param own per byte, bits that the chip sets itself and that its map shows as read-only
+   * @param strapped bits of CONFIG2 that the slot sets
+   * @throws StateError
+   */
+  check(state: StateReader, chip: string, own: Uint8Array, strapped = 0): () => void {
+    const saved = state.string("chip");
+    if (saved !== chip) throw new StateError(`${state.path}.chip`, `${saved}, expected ${chip}`);
+    const { rw, w1c, resetImage } = this.#map;
+    const image = state.bytes("registers", resetImage.length);
+    const path = `${state.path}.registers`;
+    image.forEach((byte, at) => {
+      const fixed = resetImage[at]! | (at === RTL8169.regs.CONFIG2.at ? strapped : 0);
+      if (((byte ^ fixed) & ~(rw[at]! | w1c[at]! | own[at]!)) !== 0)
+        throw new StateError(`${path}[${at}]`, `${byte} sets bits that cannot be set`);
+    });
+    if ((image[RTL8169.regs.CR.at]! & CR_RST) !== 0) throw new StateError(path, "CR.RST is set");
+    const applyTally = this.tally.check(state.object("tally"));
+    const counters = state.integers("counters", 0, Number.MAX_SAFE_INTEGER, COUNTERS);
+    return () => {
+      this.regs.restore(image);
+      applyTally();
+      this.counters.set(counters);
     };
   }
 }

@@ -1,4 +1,4 @@
-import { ConfigError, StateError, StateReader } from "../../src/bytes/index.js";
+import { ConfigError, StateReader } from "../../src/bytes/index.js";
 import type {
   AccessWidth,
   BarHandler,
@@ -456,19 +456,14 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
   // ---------------------------------------------------------------------------------------------- state
 
   save(): SavedState {
-    const { interrupts, tally, counters } = this.#core;
     return {
+      ...this.#core.save(this.#variant.key),
       version: STATE_VERSION,
-      chip: this.#variant.key,
-      registers: this.#regs.image(),
       phy: this.#phy.save(),
       eeprom: this.#eeprom.save(),
       tx: this.#tx.save(),
       rx: this.#rx.save(),
       timer: this.#timer.save(),
-      interrupts: interrupts.save(),
-      tally: tally.save(),
-      counters: Array.from(counters),
       phyDone: this.#phyDone,
       phyResult: this.#phyResult,
     };
@@ -476,25 +471,18 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
 
   load(saved: SavedState): void {
     const state = new StateReader(saved, "rtl8169", STATE_VERSION);
-    const chip = state.string("chip");
-    if (chip !== this.#variant.key)
-      throw new StateError(`${state.path}.chip`, `${chip}, expected ${this.#variant.key}`);
-    const image = state.bytes("registers", BLOCK_SIZE);
-    this.#checkImage(image, `${state.path}.registers`);
-    const core = this.#core;
+    const applyCore = this.#core.check(state, this.#variant.key, OWN_BITS, this.#pciClkF);
     const applyPhy = this.#phy.check(state.object("phy"));
     const applyEeprom = this.#eeprom.check(state.object("eeprom"));
     const applyTx = this.#tx.check(state.object("tx"));
     const applyRx = this.#rx.check(state.object("rx"));
     const applyTimer = this.#timer.check(state.object("timer"));
-    const applyInterrupts = core.interrupts.check(state.object("interrupts"));
-    const applyTally = core.tally.check(state.object("tally"));
-    const counters = state.integers("counters", 0, Number.MAX_SAFE_INTEGER, core.counters.length);
+    const applyInterrupts = this.#core.interrupts.check(state.object("interrupts"));
     const phyDone = state.integer("phyDone");
     const phyResult = state.integer("phyResult", 0, 0xffff_ffff);
     // Everything has been checked: nothing below can fail.
     const regs = this.#regs;
-    regs.restore(image);
+    applyCore();
     applyPhy();
     applyEeprom();
     this.#cr = regs.get(R.CR.at, 1);
@@ -503,24 +491,11 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
     this.#rx.ring.rebase(regs.get(R.RDSAR_L.at, 4), regs.get(R.RDSAR_H.at, 4));
     applyTx();
     applyRx();
-    applyTally();
     applyTimer(regs.get(R.TimerInt.at, 4));
-    core.counters.set(counters);
     this.#phyDone = phyDone;
     this.#phyResult = phyResult;
     regs.set(R.PHYStatus.at, 1, this.#phy.status);
     this.#derive();
     applyInterrupts();
-  }
-
-  /** Bits that neither a guest nor the chip can change must be what they are after reset. */
-  #checkImage(image: Uint8Array, path: string): void {
-    const { rw, w1c, resetImage } = this.#variant.registers;
-    for (let at = 0; at < BLOCK_SIZE; at++) {
-      const found = resetImage[at]! | (at === R.CONFIG2.at ? this.#pciClkF : 0);
-      if (((image[at]! ^ found) & ~(rw[at]! | w1c[at]! | OWN_BITS[at]!)) !== 0)
-        throw new StateError(`${path}[${at}]`, `${image[at]} sets bits that cannot be set`);
-    }
-    if ((image[R.CR.at]! & CR_RST) !== 0) throw new StateError(path, "CR.RST is set");
   }
 }

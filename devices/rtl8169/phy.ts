@@ -176,7 +176,7 @@ export class Phy {
   }
 
   read(reg: number): number {
-    if (reg === RGEPHY_PAGSR && this.#kind.paged) return this.#page;
+    if (reg === RGEPHY_PAGSR) return this.#page;
     if (this.#page !== 0) return this.#store[this.#page * PAGE_REGS + reg] ?? 0;
     const stored = this.#store[reg]!;
     switch (reg) {
@@ -205,7 +205,7 @@ export class Phy {
   }
 
   write(reg: number, value: number): void {
-    if (reg === RGEPHY_PAGSR && this.#kind.paged) {
+    if (reg === RGEPHY_PAGSR) {
       this.#page = value;
       return;
     }

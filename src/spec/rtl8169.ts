@@ -367,13 +367,11 @@ export interface RtlPhy {
   /** BMSR without link and completion. Observed: a real 8110SC */
   readonly bmsr: number;
   readonly gigabit: boolean;
-  /** register 31 selects a page */
-  readonly paged: boolean;
   /** bit 9 of register 14 keeps it down; on others the register is only stored */
   readonly sleeps: boolean;
 }
 
-const RTL8211: RtlPhy = { phyId: 0x001c_c910, bmsr: 0x7949, gigabit: true, paged: true, sleeps: false };
+const RTL8211: RtlPhy = { phyId: 0x001c_c910, bmsr: 0x7949, gigabit: true, sleeps: false };
 /** Its identifier is known from an 8110SC; for the 8169SB it is an assumption that Linux and FreeBSD accept. */
 const RTL8211B: RtlPhy = { ...RTL8211, phyId: 0x001c_c912, sleeps: true };
 
