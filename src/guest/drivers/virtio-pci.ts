@@ -168,6 +168,7 @@ export class VirtioPci implements VirtioAttach {
     if (options.notifConfigData === true) own.push(VIRTIO_F_NOTIF_CONFIG_DATA);
     this.#own = featuresAnd(virtioFeatures(...own), regs.possible);
     this.#msixCap = pci.findCap(PCI_CAP_ID_MSIX);
+    this.#noteMsix(); // whoever drove it before may have left messages on
     this.machine = pci.machine;
     this.vendor = pci.vendor;
     this.device = pci.device;
