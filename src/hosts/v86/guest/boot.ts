@@ -13,13 +13,16 @@ export class GuestError extends Error {
   }
 }
 
-export interface BootOptions {
+export interface EmulatorOptions {
   /** folder that `build.sh` filled */
   readonly images: string;
   /** bytes of RAM; default 192 MiB, at least 96 MiB (v86 puts the initramfs at 64 MiB) */
   readonly memorySize?: number;
   /** more words for the kernel's command line */
   readonly cmdline?: string;
+}
+
+export interface BootOptions extends EmulatorOptions {
   /** ms until the guest must have answered for the first time; default 120 000 */
   readonly timeoutMs?: number;
   /** Called once, before the first instruction of the BIOS or, with `state`, of the guest that goes on: attach cards here. */
@@ -69,7 +72,7 @@ async function image(folder: string, name: string): Promise<{ buffer: ArrayBuffe
  * nothing of it keeps the process alive. A panic or a missed deadline stops it as well.
  */
 export class Guest {
-  readonly emulator: V86;
+  #emulator: V86;
   /** exit status of `init`: the number of drivers that did not load */
   failedModules = 0;
   readonly #onConsole: ((text: string) => void) | undefined;
@@ -81,9 +84,14 @@ export class Guest {
   #stopped: Promise<void> | null = null;
 
   constructor(emulator: V86, onConsole?: (text: string) => void) {
-    this.emulator = emulator;
+    this.#emulator = emulator;
     this.#onConsole = onConsole;
     emulator.add_listener("serial0-output-byte", this.#receive);
+  }
+
+  /** The emulator that it runs in now. */
+  get emulator(): V86 {
+    return this.#emulator;
   }
 
   /** Everything the serial port said so far. */
@@ -106,7 +114,7 @@ export class Guest {
     if (this.#stopped !== null) throw new GuestError("stopped", "the guest is stopped");
     if (this.#waiting !== null) throw new GuestError("busy", "the guest is still at another command");
     const answer = this.answer(options.timeoutMs ?? 30_000, `the guest did not finish: ${line}`);
-    this.emulator.serial0_send(`${line}\n`);
+    this.#emulator.serial0_send(`${line}\n`);
     return answer;
   }
 
@@ -132,7 +140,26 @@ export class Guest {
   /** The whole emulator between two commands, for `BootOptions.state`; some 50 MB. Knows of v86's own devices only. */
   async saveState(): Promise<ArrayBuffer> {
     if (this.#waiting !== null) throw new GuestError("busy", "the guest is still at another command");
-    return await this.emulator.save_state();
+    return await this.#emulator.save_state();
+  }
+
+  /**
+   * Goes on in another emulator from where it stands, in the middle of a command or not.
+   * @param leave takes the cards out of the old emulator, after it was saved with them; @param attach plugs the same cards in
+   */
+  async move(options: EmulatorOptions, leave: () => void, attach: (emulator: V86) => void): Promise<void> {
+    const old = this.#emulator;
+    await old.stop();
+    const state = await old.save_state();
+    leave();
+    old.remove_listener("serial0-output-byte", this.#receive);
+    await old.destroy();
+    const next = await createEmulator(options);
+    attach(next);
+    await next.restore_state(state);
+    next.add_listener("serial0-output-byte", this.#receive);
+    this.#emulator = next;
+    await next.run();
   }
 
   /** Ends the emulator and gives everything back. Idempotent. */
@@ -146,9 +173,9 @@ export class Guest {
   }
 
   async #stop(): Promise<void> {
-    this.emulator.remove_listener("serial0-output-byte", this.#receive);
+    this.#emulator.remove_listener("serial0-output-byte", this.#receive);
     this.#waiting?.reject(new GuestError("stopped", "the guest was stopped"));
-    await this.emulator.destroy();
+    await this.#emulator.destroy();
   }
 
   readonly #receive = (byte: number): void => {
@@ -172,11 +199,10 @@ export class Guest {
   };
 }
 
-/** Boots the guest; resolves when its shell obeys. @throws GuestError */
-export async function bootGuest(options: BootOptions): Promise<Guest> {
-  const { images, timeoutMs = 120_000 } = options;
+/** An emulator that has not run yet. @throws GuestError `images-missing` */
+async function createEmulator(options: EmulatorOptions): Promise<V86> {
   const [bzimage, initrd, bios] = await Promise.all(
-    ["bzimage", "initrd", "bios.bin"].map((name) => image(images, name)),
+    ["bzimage", "initrd", "bios.bin"].map((name) => image(options.images, name)),
   );
   const emulator = new V86({
     wasm_path: createRequire(import.meta.url).resolve("v86/build/v86.wasm"),
@@ -192,6 +218,13 @@ export async function bootGuest(options: BootOptions): Promise<Guest> {
     disable_speaker: true,
   });
   await new Promise<void>((resolve) => emulator.add_listener("emulator-loaded", () => resolve()));
+  return emulator;
+}
+
+/** Boots the guest; resolves when its shell obeys. @throws GuestError */
+export async function bootGuest(options: BootOptions): Promise<Guest> {
+  const { timeoutMs = 120_000 } = options;
+  const emulator = await createEmulator(options);
   const guest = new Guest(emulator, options.onConsole);
   try {
     if (options.state !== undefined) await emulator.restore_state(options.state);

@@ -1,12 +1,6 @@
 import { NICS, type NicName, nicName, UsageError } from "../../../cli/index.js";
 import type { Nic } from "../../../contract/index.js";
-import {
-  PCI_DEVICE_ID,
-  PCI_INTERRUPT_LINE,
-  PCI_REVISION_ID,
-  PCI_VENDOR_ID,
-  PCI_VENDOR_ID_REDHAT_QUMRANET,
-} from "../../../spec/pci.js";
+import { PCI_DEVICE_ID, PCI_REVISION_ID, PCI_VENDOR_ID, PCI_VENDOR_ID_REDHAT_QUMRANET } from "../../../spec/pci.js";
 
 /** What a virtio card may be. */
 export type Mode = "legacy" | "transitional" | "modern";
@@ -17,7 +11,6 @@ export const ALL_CARDS = ["re", "vtnet", "8139"] as const satisfies readonly Nic
 
 /** Slots whose pin A is routed to interrupt 11, the quieter one of v86. */
 const SLOTS = [15, 16, 19, 20] as const;
-const QUIET_IRQ = 11;
 const RTL8139_CPLUS_REVISION = 0x20; // 8139too leaves these revisions to 8139cp
 
 /** A card in its slot, what Linux is to make of it, and the addresses of both ends of its cable. */
@@ -50,8 +43,7 @@ export function makeCards(names: readonly string[], mode: Mode = "transitional")
   return names.map((name, i) => {
     const known = nicName(name);
     const mac = `52:54:00:12:34:${hex(0x56 + i)}`;
-    const card =
-      known === "vtnet" ? NICS.vtnet.create({ mac, personality: mode, vectors: 0 }) : NICS[known].create({ mac });
+    const card = known === "vtnet" ? NICS.vtnet.create({ mac, personality: mode }) : NICS[known].create({ mac });
     return {
       name: known,
       slot: SLOTS[i]!,
@@ -66,6 +58,3 @@ export function makeCards(names: readonly string[], mode: Mode = "transitional")
 
 /** Names as `--card` takes them: `all`, or some with commas between. */
 export const cardNames = (text: string): readonly string[] => (text === "all" ? ALL_CARDS : text.split(","));
-
-/** What a BIOS leaves in a card that was there when it ran: Linux has no other way to learn its interrupt. */
-export const asTheBiosLeaves = ({ card }: GuestCard): void => card.configWrite(PCI_INTERRUPT_LINE, 1, QUIET_IRQ);

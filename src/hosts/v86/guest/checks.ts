@@ -1,30 +1,7 @@
-import type { Diagnostic, NetPort } from "../../../contract/index.js";
 import type { GuestCard } from "./cards.js";
 import { COMPLAINTS, type Interview } from "./interview.js";
-import type { TcpPeer } from "./tcp-peer.js";
+import { type Rig, type RigCard, VLAN, VLAN_NET } from "./rig.js";
 import { Transfers } from "./transfer.js";
-
-/** Number of the VLAN that the peers of the test know, and what its addresses begin with. */
-export const VLAN = 5;
-export const VLAN_NET = "10.9.0";
-
-/** A guest with cards, and what stands at the far ends of their cables. */
-export interface Bench {
-  readonly guest: Interview;
-  readonly cards: readonly BenchCard[];
-  readonly diagnostics: readonly Diagnostic[];
-  /** bytes of a transfer each way, a multiple of 1 MiB */
-  readonly transferSize: number;
-}
-
-export interface BenchCard extends GuestCard {
-  readonly peer: TcpPeer;
-  /** the peer and its twin in a VLAN: what is plugged into the card */
-  readonly port: NetPort;
-  readonly transfers: Transfers;
-  /** the interface's name, once `probe` found it */
-  ifname: string;
-}
 
 /** A statement about a card under Linux. */
 export interface Check {
@@ -32,9 +9,9 @@ export interface Check {
   /** left out of CI's selection */
   readonly onlyAll?: boolean;
   /** why it does not apply to this card; null where it does */
-  readonly skip?: (card: BenchCard) => string | null;
+  readonly skip?: (card: RigCard) => string | null;
   /** @returns a word for the table @throws Failure */
-  readonly run: (bench: Bench, card: BenchCard) => Promise<string>;
+  readonly run: (rig: Rig, card: RigCard) => Promise<string>;
 }
 
 /** A check that did not hold, in one line. */
@@ -73,7 +50,7 @@ const pinged = async (guest: Interview, address: string, count: number, options 
 };
 
 /** Loads a driver, and finds the card's interface. */
-const find = async ({ guest }: Bench, card: BenchCard): Promise<void> => {
+const find = async ({ guest }: Rig, card: RigCard): Promise<void> => {
   card.ifname = await guest.interfaceOf(card);
   hold(
     card.ifname !== "",
@@ -81,19 +58,25 @@ const find = async ({ guest }: Bench, card: BenchCard): Promise<void> => {
   );
 };
 
-const up = async ({ guest }: Bench, card: BenchCard): Promise<void> =>
+const up = async ({ guest }: Rig, card: RigCard): Promise<void> =>
   hold(await guest.bringUp(card.ifname, card), `${card.ifname} has no carrier`);
+
+/** Waits until a transfer has moved so much, or does no more. */
+const moved = async (transfers: Transfers, bytes: number): Promise<void> => {
+  for (let left = 3000; transfers.moved < bytes && left > 0; left--)
+    await new Promise((resolve) => setTimeout(resolve, 10));
+};
 
 const LONG = 1400; // bytes of a ping that nearly fills a frame
 
 export const CHECKS: readonly Check[] = [
   {
     name: "probe",
-    run: async (bench, card) => {
-      await find(bench, card);
-      const driver = await bench.guest.line(`basename $(readlink -f /sys/class/net/${card.ifname}/device/driver)`);
+    run: async (rig, card) => {
+      await find(rig, card);
+      const driver = await rig.guest.line(`basename $(readlink -f /sys/class/net/${card.ifname}/device/driver)`);
       hold(driver === card.driver, `bound by ${driver}, expected ${card.driver}`);
-      const log = await bench.guest.lines("dmesg");
+      const log = await rig.guest.lines("dmesg");
       const line = log.find((text) => PROBE_LINES[card.driver].test(text));
       if (card.driver !== "virtio_net") hold(line !== undefined, `no line of ${card.driver} in dmesg`);
       return /XID [0-9a-f]+/.exec(line ?? "")?.[0] ?? card.ifname;
@@ -110,18 +93,18 @@ export const CHECKS: readonly Check[] = [
   },
   {
     name: "link",
-    run: async (bench, card) => {
-      await up(bench, card);
+    run: async (rig, card) => {
+      await up(rig, card);
       card.card.setLink(false);
-      await bench.guest.run("true");
-      const pulled = await bench.guest.line(
+      await rig.guest.run("true");
+      const pulled = await rig.guest.line(
         `for i in $(seq 60); do grep -q 0 /sys/class/net/${card.ifname}/carrier && break; usleep 200000; done; cat /sys/class/net/${card.ifname}/carrier`,
       );
       card.card.setLink(true);
-      const back = await bench.guest.bringUp(card.ifname, card);
+      const back = await rig.guest.bringUp(card.ifname, card);
       hold(pulled === "0", `carrier ${pulled} with the cable pulled`);
       hold(back, "no carrier after the cable came back");
-      const speed = await bench.guest.line(`cat /sys/class/net/${card.ifname}/speed 2>/dev/null`);
+      const speed = await rig.guest.line(`cat /sys/class/net/${card.ifname}/speed 2>/dev/null`);
       return Number(speed) > 0 ? `${speed} Mb` : "ok";
     },
   },
@@ -195,30 +178,52 @@ export const CHECKS: readonly Check[] = [
     },
   },
   {
+    name: "save/restore",
+    run: async (rig, card) => {
+      const { transfers, peerAddress } = card;
+      const moving = transfers.toGuest(rig.guest, peerAddress, Math.max(rig.transferSize, 4 << 20));
+      await moved(transfers, 1 << 20);
+      await rig.move();
+      const { ok, detail } = await moving;
+      hold(ok, detail);
+      await pinged(rig.guest, peerAddress, 2);
+      return `${detail}, by way of another emulator`;
+    },
+  },
+  {
+    name: "down in load",
+    run: async (rig, { ifname, transfers, peerAddress }) => {
+      const flap = `(sleep 1; ip link set ${ifname} down; sleep 1; ip link set ${ifname} up) & `;
+      const { ok, detail } = await transfers.toGuest(rig.guest, peerAddress, 2 * rig.transferSize, flap);
+      hold(ok, detail);
+      return detail;
+    },
+  },
+  {
     name: "down/up",
-    run: async (bench, card) => {
+    run: async (rig, card) => {
       for (let i = 0; i < 3; i++) {
-        await bench.guest.run(
+        await rig.guest.run(
           `ping -c 20 -i 0.05 ${card.peerAddress} >/dev/null & ip link set ${card.ifname} down; wait`,
         );
-        await up(bench, card);
+        await up(rig, card);
       }
-      await pinged(bench.guest, card.peerAddress, 2);
+      await pinged(rig.guest, card.peerAddress, 2);
       return "ok";
     },
   },
   {
     name: "reload",
-    run: async (bench, card) => {
+    run: async (rig, card) => {
       const module = card.driver.replaceAll("-", "_");
-      const out = await bench.guest.run(`unload ${module}`);
+      const out = await rig.guest.run(`unload ${module}`);
       hold(out.status === 0, `rmmod: ${out.output.trim()}`);
-      hold((await bench.guest.interfaceOf(card)) === "", "the interface stayed");
-      const back = await bench.guest.run(`load ${module}`);
+      hold((await rig.guest.interfaceOf(card)) === "", "the interface stayed");
+      const back = await rig.guest.run(`load ${module}`);
       hold(back.status === 0, `insmod: ${back.output.trim()}`);
-      await find(bench, card);
-      await up(bench, card);
-      await pinged(bench.guest, card.peerAddress, 2);
+      await find(rig, card);
+      await up(rig, card);
+      await pinged(rig.guest, card.peerAddress, 2);
       return "ok";
     },
   },
@@ -242,12 +247,12 @@ export const CHECKS: readonly Check[] = [
 export const TOGETHER: readonly Check[] = [
   {
     name: "probe",
-    run: async (bench) => {
-      for (const card of bench.cards) {
-        await find(bench, card);
-        await up(bench, card);
+    run: async (rig) => {
+      for (const card of rig.cards) {
+        await find(rig, card);
+        await up(rig, card);
       }
-      return bench.cards.map(({ ifname, driver }) => `${ifname} ${driver}`).join(", ");
+      return rig.cards.map(({ ifname, driver }) => `${ifname} ${driver}`).join(", ");
     },
   },
   {
@@ -268,6 +273,29 @@ export const TOGETHER: readonly Check[] = [
       );
       for (const [i, { ok, detail }] of results.entries()) hold(ok, `${cards[i]!.ifname}: ${detail}`);
       return results.map(({ detail }) => detail).join(", ");
+    },
+  },
+  {
+    name: "crossing",
+    run: async (rig) => {
+      // The second card goes into a network of its own, so that the way from the first one leads through the switch.
+      rig.join();
+      const [, second] = rig.cards;
+      const inside = (line: string): string => `nsenter -t $other -n ${line}`;
+      const address = "10.0.2.99";
+      const made = await rig.guest.run(
+        `unshare -n sleep 600 & other=$!; usleep 500000; ip link set ${second!.ifname} netns $other && ${inside(`ip addr add ${address}/24 dev ${second!.ifname}`)} && ${inside(`ip link set ${second!.ifname} up`)}`,
+      );
+      hold(made.status === 0, made.output.trim());
+      await rig.guest.run("sleep 3");
+      const time = await pinged(rig.guest, address, 3);
+      const blocks = rig.transferSize >> 20;
+      const send = `i=0; while [ $i -lt ${blocks} ]; do cat /tmp/block; i=$((i+1)); done`;
+      const [sent, got] = await rig.guest.lines(
+        `(${send}) | md5sum; ${inside(`nc -l -p 5003 -e sh -c 'md5sum >/tmp/crossed'`)} & usleep 500000; nc ${address} 5003 -e sh -c '${send}'; for i in $(seq 50); do [ -s /tmp/crossed ] && break; usleep 200000; done; cat /tmp/crossed`,
+      );
+      hold(sent === got, `sent ${sent}, got ${got}`);
+      return `${time} ms`;
     },
   },
   {

@@ -241,7 +241,7 @@ export class TcpPeer implements NetPort {
       for (const c of this.#connections.values()) {
         while (!this.#blocked && this.#far !== null && this.#sendNext(c)) sent = true;
         if (c.over) this.#end(c, true);
-        else if (c.underway > 0) c.timer ??= setTimeout(() => this.#stalled(c, c.una), RETRANSMIT_MS);
+        else if (c.underway > 0 || c.unsent) c.timer ??= setTimeout(() => this.#stalled(c, c.una), RETRANSMIT_MS);
       }
     } while (this.#again && !this.#blocked);
     this.#pumping = false;
@@ -255,8 +255,8 @@ export class TcpPeer implements NetPort {
     const left = c.size - position;
     const room = Math.min(c.window, MOST_UNDERWAY) - c.underway;
     const most = this.#offloads ? Math.floor((IP_MAX - IP_HDR_LEN - TCP_HDR_LEN) / c.mss) * c.mss : c.mss;
-    const length = Math.min(left, room, most);
-    if (length > 0 && (length === left || length >= c.mss))
+    const length = c.probes && left > 0 ? 1 : Math.min(left, room, most);
+    if (length > 0 && (length === left || length >= c.mss || c.probes))
       return this.#send(c, position, length, length === left ? ACK | PSH : ACK) && c.advance(length);
     if (left === 0 && (c.size > 0 || c.peerFin)) return this.#send(c, position, 0, FIN | ACK) && c.advance(1);
     return c.owesAck && this.#send(c, position, 0, ACK);
@@ -318,9 +318,11 @@ export class TcpPeer implements NetPort {
   /** Nothing was acknowledged for a while: all of it goes out again. */
   #stalled(c: Connection, una: number): void {
     c.timer = null;
-    if (c.underway === 0 || this.#connections.get(c.key) !== c) return;
+    if (this.#connections.get(c.key) !== c) return;
     if (c.una === una && !this.#blocked) {
-      this.#retransmissions++;
+      // With nothing under way the window is shut, and what would open it may be lost: a byte asks. RFC 9293 §3.8.6.1
+      if (c.underway > 0) this.#retransmissions++;
+      else c.probes = true;
       c.next = c.una;
     }
     this.#pump();
@@ -353,6 +355,7 @@ class Connection {
   #most = 0; // next was never beyond
   peerFin = false;
   owesAck = false;
+  probes = false; // the next segment is one byte, whatever the window
   timer: NodeJS.Timeout | null = null;
 
   constructor(bytes: Uint8Array, start: number, key: number, service: TcpService | null, iss: number) {
@@ -371,6 +374,11 @@ class Connection {
     return this.next - this.una;
   }
 
+  /** something is left to be sent for the first time */
+  get unsent(): boolean {
+    return this.next <= this.size;
+  }
+
   /** our end is sent and acknowledged */
   get finished(): boolean {
     return this.una === this.size + 2;
@@ -382,6 +390,7 @@ class Connection {
   }
 
   advance(length: number): true {
+    this.probes = false;
     this.next += length;
     this.#most = Math.max(this.#most, this.next);
     return true;

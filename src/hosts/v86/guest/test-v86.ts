@@ -12,17 +12,11 @@ import { createHash } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parse, parseSize, UsageError } from "../../../cli/index.js";
-import type { Diagnostic, NetPort } from "../../../contract/index.js";
-import { connect, type Wire } from "../../../net/index.js";
-import { attachV86, V86_RELEASE, type V86Attachment } from "../index.js";
-import { bootGuest, type Guest, GuestError } from "./boot.js";
-import { asTheBiosLeaves, type Mode, makeCards } from "./cards.js";
-import { type Bench, type BenchCard, CHECKS, type Check, Failure, TOGETHER, VLAN, VLAN_NET } from "./checks.js";
-import { Interview } from "./interview.js";
-import { TcpPeer } from "./tcp-peer.js";
+import { V86_RELEASE } from "../index.js";
+import { bootGuest, GuestError } from "./boot.js";
+import { CHECKS, Failure, TOGETHER } from "./checks.js";
+import { Rig, type RigOptions } from "./rig.js";
 import { buildGuest, IMAGES, showProgress } from "./terminal.js";
-import { Transfers } from "./transfer.js";
-import { VlanTrunk } from "./vlan-trunk.js";
 
 const HELP = `usage: npm run test:v86 -- [options]
 
@@ -31,6 +25,7 @@ Linux's r8169, 8139cp, 8139too and virtio_net say whether they work.
 
   --all           every card and every check; default: the selection that CI runs
   --only TEXT     only rows whose name contains TEXT, such as vtnet or 8139c+
+  --check TEXT    probe, link, and only checks whose name contains TEXT (or one of TEXT,TEXT)
   --size SIZE     bytes of each transfer (default 4M, with --all 16M)
   --boot          boot anew, though there is a saved guest
   --timeout SECONDS  for each row (default 300)
@@ -39,13 +34,10 @@ Linux's r8169, 8139cp, 8139too and virtio_net say whether they work.
 `;
 
 /** A row of the table. */
-interface Case {
+interface Case extends Pick<RigOptions, "mode" | "offloads" | "mtu"> {
   readonly title: string;
   readonly cards: readonly string[];
-  readonly mode?: Mode;
   readonly onlyAll?: boolean;
-  /** the peer leaves checksums and segmentation to the cable; default true */
-  readonly offloads?: boolean;
 }
 
 const CASES: readonly Case[] = [
@@ -70,6 +62,7 @@ const CASES: readonly Case[] = [
 interface Options {
   readonly all: boolean;
   readonly only: string;
+  readonly check: string;
   readonly size: number;
   readonly boot: boolean;
   readonly timeoutMs: number;
@@ -110,66 +103,32 @@ const say = (text: string): void => void process.stdout.write(`${text}\n`);
 type Outcome = { readonly check: string; readonly verdict: "ok" | "FAIL" | "skip"; readonly detail: string };
 
 async function runCase(row: Case, state: ArrayBuffer, options: Options): Promise<Outcome[]> {
-  const diagnostics: Diagnostic[] = [];
-  const cables: Wire[] = [];
-  const cards: BenchCard[] = makeCards(row.cards, row.mode).map((card) => {
-    const { offloads = true } = row;
-    const peer = new TcpPeer({ mac: card.peerMac, ip: card.peerAddress, offloads });
-    const tagged = new TcpPeer({ mac: card.peerMac, ip: `${VLAN_NET}.2`, offloads });
-    return {
-      ...card,
-      peer,
-      transfers: new Transfers(peer),
-      ifname: "",
-      port: new VlanTrunk(peer, VLAN, tagged) as NetPort,
-    };
-  });
-  for (const card of cards) {
-    cables.push(connect(card.card.net, card.port));
-    asTheBiosLeaves(card);
-  }
-  let attachment: V86Attachment | undefined;
-  let guest: Guest | undefined;
   const outcomes: Outcome[] = [];
-  try {
-    guest = await bootGuest({
-      images: IMAGES,
-      state,
-      timeoutMs: 60_000,
-      attach: (emulator) => {
-        attachment = attachV86(emulator, { cards, report: (diagnostic) => diagnostics.push(diagnostic) });
-      },
-      ...(options.verbose ? { onConsole: (text: string) => void process.stderr.write(text) } : {}),
-    });
-    const interview = new Interview(guest, performance.now() + options.timeoutMs, options.verbose);
-    await interview.run("echo 1 >/sys/bus/pci/rescan; sleep 1");
-    const bench: Bench = { guest: interview, cards, diagnostics, transferSize: options.size };
-    const wanted: (readonly [Check, BenchCard])[] =
-      cards.length === 1
-        ? CHECKS.map((check) => [check, cards[0]!] as const)
-        : TOGETHER.map((check) => [check, cards[0]!] as const);
-    for (const [check, card] of wanted) {
-      const reason = check.skip?.(card) ?? null;
-      if (reason !== null || (check.onlyAll === true && !options.all)) {
-        outcomes.push({ check: check.name, verdict: "skip", detail: reason ?? "with --all" });
-        continue;
-      }
-      try {
-        outcomes.push({ check: check.name, verdict: "ok", detail: await check.run(bench, card) });
-      } catch (error) {
-        if (!(error instanceof Failure || error instanceof GuestError)) throw error;
-        outcomes.push({ check: check.name, verdict: "FAIL", detail: error.message.split("\n", 3).join(" | ") });
-        if (error instanceof GuestError || check === wanted[0]![0]) break; // nothing else can hold
-      }
+  const onConsole = options.verbose ? { onConsole: (text: string) => void process.stderr.write(text) } : {};
+  await using rig = await Rig.start({ ...row, ...options, ...onConsole, state });
+  await rig.guest.run("echo 1 >/sys/bus/pci/rescan; sleep 1");
+  const card = rig.cards[0]!;
+  const needed = ["probe", "link"];
+  const checks = (rig.cards.length === 1 ? CHECKS : TOGETHER).filter(
+    ({ name }) => needed.includes(name) || options.check.split(",").some((text) => name.includes(text)),
+  );
+  for (const check of checks) {
+    const reason = check.onlyAll === true && !options.all ? "with --all" : (check.skip?.(card) ?? null);
+    if (reason !== null) {
+      outcomes.push({ check: check.name, verdict: "skip", detail: reason });
+      continue;
     }
-    if (options.verbose)
-      for (const { name, card } of cards) process.stderr.write(`${name}: ${JSON.stringify(card.counters())}\n`);
-  } finally {
-    for (const { peer } of cards) peer[Symbol.dispose]();
-    await guest?.stop();
-    attachment?.detach();
-    for (const cable of cables) cable[Symbol.dispose]();
+    try {
+      outcomes.push({ check: check.name, verdict: "ok", detail: await check.run(rig, card) });
+    } catch (error) {
+      if (!(error instanceof Failure || error instanceof GuestError)) throw error;
+      outcomes.push({ check: check.name, verdict: "FAIL", detail: error.message.split("\n", 3).join(" | ") });
+      if (error instanceof GuestError || check === checks[0]) break; // nothing else can hold
+    }
   }
+  if (options.verbose)
+    for (const { name, card, peer } of rig.cards)
+      process.stderr.write(`${name}: ${JSON.stringify(card.counters())} ${JSON.stringify(peer.counters())}\n`);
   return outcomes;
 }
 
@@ -206,6 +165,7 @@ async function main(): Promise<number> {
     options: {
       all: { type: "boolean" },
       only: { type: "string" },
+      check: { type: "string" },
       size: { type: "string" },
       boot: { type: "boolean" },
       timeout: { type: "string" },
@@ -227,6 +187,7 @@ async function main(): Promise<number> {
   return run({
     all,
     only: values.only ?? "",
+    check: values.check ?? "",
     size,
     boot: values.boot === true,
     timeoutMs: seconds * 1000,

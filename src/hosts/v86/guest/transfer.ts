@@ -72,9 +72,9 @@ export class Transfers {
     }));
   }
 
-  /** Host to guest. @param address the host's, as the guest sees it */
-  async toGuest(guest: Interview, address: string, size: number): Promise<TransferResult> {
-    return (await Transfers.allToGuest(guest, [{ transfers: this, address }], size))[0]!;
+  /** Host to guest. @param address the host's, as the guest sees it; @param before shell that the guest runs first */
+  async toGuest(guest: Interview, address: string, size: number, before = ""): Promise<TransferResult> {
+    return (await Transfers.allToGuest(guest, [{ transfers: this, address }], size, before))[0]!;
   }
 
   /** Host to guest from several hosts at the same time. */
@@ -82,6 +82,7 @@ export class Transfers {
     guest: Interview,
     hosts: readonly { readonly transfers: Transfers; readonly address: string }[],
     size: number,
+    before = "",
   ): Promise<TransferResult[]> {
     for (const { transfers } of hosts) {
       transfers.moved = 0;
@@ -101,7 +102,7 @@ export class Transfers {
     const jobs = hosts.map(
       ({ address, transfers }, i) => `nc ${address} ${SOURCE_PORT} -e sh -c '${read(transfers.#host)} >/tmp/sum${i}' &`,
     );
-    const sums = await guest.lines(`rm -f /tmp/sum*; ${jobs.join(" ")} wait; cut -c1-32 /tmp/sum*`);
+    const sums = await guest.lines(`rm -f /tmp/sum*; ${before}${jobs.join(" ")} wait; cut -c1-32 /tmp/sum*`);
     return hosts.map(({ transfers }, i) => transfers.#judge("to-guest", size, started, digest, sums[i] ?? ""));
   }
 
