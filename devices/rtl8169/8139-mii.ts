@@ -34,21 +34,18 @@ export class MiiRegisters {
     regs.set(CSCR.at, 2, (regs.get(CSCR.at, 2) & ~CON_STATUS) | (link ? CON_STATUS : 0));
   }
 
-  /** A guest's write touched BMCR. Reset and RestartAN are always heard; the rest only while the configuration is unlocked. */
+  /**
+   * A guest's write touched BMCR, which has all its bits in the upper byte. Reset and RestartAN are always heard; the rest
+   * only while the configuration is unlocked.
+   */
   writeBmcr(offset: number, width: AccessWidth, value: number): void {
-    let written = 0; // which bits, and what
-    let lanes = 0;
-    for (let i = 0; i < 2; i++) {
-      const byte = BMCR.at + i - offset;
-      if (byte < 0 || byte >= width) continue;
-      written |= 0xff << (8 * i);
-      lanes |= ((value >>> (8 * byte)) & 0xff) << (8 * i);
-    }
+    const lane = BMCR.at + 1 - offset;
+    if (lane >= width) return;
+    const written = ((value >>> (8 * lane)) & 0xff) << 8;
     const before = this.#phy.read(MII_BMCR);
-    const wanted = (before & ~written) | lanes;
-    const settings = this.#config.locked ? before : wanted;
-    if (((settings ^ wanted) & BMCR.rw) !== 0) this.#core.report("config-locked", BMCR.at);
-    this.#phy.write(MII_BMCR, (settings & BMCR.rw) | (lanes & BMCR_COMMANDS));
+    const { locked } = this.#config;
+    if (locked && ((before ^ written) & BMCR.rw) !== 0) this.#core.report("config-locked", BMCR.at);
+    this.#phy.write(MII_BMCR, ((locked ? before : written) & BMCR.rw) | (written & BMCR_COMMANDS));
   }
 
   writeAnar(): void {

@@ -82,7 +82,6 @@ const CON_STATUS = bits(R.CSCR.fields.Con_status!);
 const LINK_CHANGE = bits(R.CSCR.fields.LinkChange!);
 /** Registers that #derive reads. */
 const DERIVED_FROM = H.IDR0 | H.IDR4 | H.MAR0 | H.MAR4 | H.RCR | H.TCR | H.RBSTART | H.CPlusCR;
-const RING_BASES = H.TNPDS_L | H.TNPDS_H | H.THPDS_L | H.THPDS_H | H.RDSAR_L | H.RDSAR_H;
 
 const ISR_LINKCHG = bits(R.ISR.fields.PUN_LinkChg!);
 const ISR_SWINT = bits(R.ISR.fields.SWInt!);
@@ -279,7 +278,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     const regs = this.#regs;
     if ((touched & H.Cr9346) !== 0 && this.#eeprom.written()) this.#derive();
     if ((touched & H.CR) !== 0) this.#writeCr();
-    if ((touched & RING_BASES) !== 0) this.#rebase(touched);
+    this.#rebase(touched);
     if ((touched & DERIVED_FROM) !== 0) this.#derive();
     if ((touched & (H.RCR | H.RBSTART)) !== 0) this.#showBuffer();
     if ((touched & H.RBSTART) !== 0 && (regs.get(R.RBSTART.at, 1) & 3) !== 0)
@@ -443,8 +442,9 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     if (this.#slots.clearAbort()) this.#pushSlots();
   }
 
+  /** The turn itself looks whether there is something to send, and whether it may. */
   #pushSlots(): void {
-    if ((this.#cr & CR_TE) !== 0 && !this.#cplus && this.#slots.active) this.#core.seams.work.request(SLOT_QUEUE);
+    this.#core.seams.work.request(SLOT_QUEUE);
   }
 
   #showSlots(): void {

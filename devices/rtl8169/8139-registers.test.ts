@@ -117,6 +117,35 @@ test("RTL-142 ANAR is kept in both bytes: what it can say of pause, too", () => 
   assert.is(rig.r16(0x66), 0x01e1);
 });
 
+test("RTL-142 a byte of BMCR leaves the other one", () => {
+  const rig = rig8139();
+  rig.w8(0x50, 0xc0);
+  rig.w8(0x62, 0xff);
+  assert.is(rig.r16(0x62), 0x1000);
+  rig.w8(0x63, 0x01);
+  rig.w8(0x62, 0x00);
+  assert.is(rig.r16(0x62), 0x0100);
+  rig.w32(0x60, 0x2000_ffff);
+  assert.is(rig.r16(0x62), 0x2000);
+});
+
+test("RTL-028 a ring of the C+ mode that is not aligned to 256 bytes is told of; in the old mode 20h and 28h are addresses", () => {
+  for (const at of [0x20, 0x28, 0xe4]) {
+    const rig = rig8139();
+    rig.w32(at, 0x1_0080);
+    assert.equal(rig.reports, []);
+    rig.w16(0xe0, 0x0003);
+    rig.w32(at + 4, 0x80);
+    rig.w32(at, 0x1_0100);
+    assert.equal(rig.reports, []);
+    rig.w32(at, 0x1_0080);
+    assert.equal(
+      rig.reports.map(({ code, value }) => [code, value]),
+      [["ring-misaligned", 0x1_0080]],
+    );
+  }
+});
+
 // ------------------------------------------------------------------------------------------------ reset and snapshots
 
 for (const chip of ["RTL8139C+", "RTL8139C"] as const)
@@ -271,6 +300,63 @@ test("a ring that nobody rang for is not worked when the far end is ready", () =
   rig.card.net.ready(0);
   assert.equal(rig.far.frames, []);
   assert.equal([...rig.work.ready], []);
+});
+
+test("a held frame is asked for again when the driver looks at ISR or IMR, once there is room", () => {
+  for (const at of [0x3c, 0x3e]) {
+    const rig = startCPlus(rig8139(), TX, RX);
+    rig.far.holds = true;
+    assert.is(rig.deliver(frameTo(MAC)), "later");
+    rig.w16(at, 0);
+    assert.equal(rig.far.readies, []);
+    rig.descriptor(RX, 0xc000_0600, BUFFERS);
+    rig.w16(at, 0);
+    assert.equal(rig.far.readies, [0]);
+    assert.is(rig.deliver(frameTo(MAC)), "taken");
+    rig.w16(at, 0);
+    assert.equal(rig.far.readies, [0]);
+  }
+});
+
+test("a held frame is let go when the receiver stops, is reset or changes its mode", () => {
+  for (const act of [
+    (rig: Rig) => rig.w8(0x37, 0x04),
+    (rig: Rig) => rig.w8(0x37, 0x10),
+    (rig: Rig) => rig.card.setLink(false),
+    (rig: Rig) => rig.card.disconnect(),
+  ]) {
+    const rig = startCPlus(rig8139(), TX, RX);
+    rig.far.holds = true;
+    assert.is(rig.deliver(frameTo(MAC)), "later");
+    act(rig);
+    assert.equal(rig.far.readies, [0]);
+    assert.is(rig.deliver(frameTo(MAC)), "dropped");
+  }
+});
+
+test("10h–1Fh change with the mode, and what stands behind them does not", () => {
+  const rig = rig8139();
+  for (const at of [0x20, 0x24, 0x28, 0x2c]) rig.w32(at, 0x100 * at);
+  for (const mode of [0x0003, 0x0000]) {
+    rig.w16(0xe0, mode);
+    assert.is(rig.r32(0x1c), mode === 0 ? 0x2000 : 0);
+    for (const at of [0x20, 0x24, 0x28, 0x2c]) assert.is(rig.r32(at), 0x100 * at);
+  }
+});
+
+test("unplugged it tells nobody of mistakes, asks for no turn and moves no memory", () => {
+  const rig = startCPlus(rig8139(), TX, RX);
+  rig.card.disconnect();
+  rig.written.length = rig.reports.length = 0;
+  rig.w32(0x30, 3);
+  startCPlus(rig, TX + 8, RX);
+  rig.descriptor(TX, 0xf000_003c, DATA);
+  rig.w8(0xd9, 0xc0);
+  rig.w32(0x10, 0x8_0008);
+  assert.equal([...rig.work.ready], []);
+  assert.equal(rig.reports, []);
+  assert.equal(rig.written, []);
+  assert.is(rig.irq, false);
 });
 
 test("in the old mode the far end's batch ends once a turn, and only where something was offered", () => {

@@ -195,6 +195,18 @@ test("RTL-044 EWEN, WRITE, polling while it programs, and the word reads back", 
   assert.is(readWord(rig, 0x30, 6), 0xbeef, "EWDS");
 });
 
+test("whether programming has ended shows in mode 10 only", () => {
+  const rig = new Rig({ timing: "real" });
+  extended(rig, 0b110000);
+  write(rig, 0x30, 0xbeef);
+  rig.w8(0x50, 0x00);
+  assert.is(rig.r8(0x50), 0x00);
+  rig.clock.advance(20_000 * US);
+  assert.is(rig.r8(0x50), 0x00);
+  rig.w8(0x50, 0xc0);
+  assert.is(rig.r8(0x50), 0xc0);
+});
+
 test("ERASE, WRAL and ERAL program one word or all; what falls short of 16 bits programs nothing", () => {
   const rig = new Rig({ timing: "immediate" });
   extended(rig, 0b110000);

@@ -146,8 +146,8 @@ export class LegacyRx {
       this.#card.report("rx-ring-too-small", record);
       return "lost";
     }
-    const free = ((this.#read - this.#write - 1 + this.#size) % this.#size) + 1;
-    return record < free ? "delivered" : "full";
+    const room = (this.#read - this.#write - 1 + this.#size) % this.#size;
+    return record <= room ? "delivered" : "full";
   }
 
   /** Bytes from a place in the ring to where a record is cut. */

@@ -133,6 +133,11 @@ test("a buffer that is no RAM aborts the slot until CLRABT sends it again", () =
   assert.is(rig.far.frames.length, 0);
   rig.w16(0x3e, 0xffff);
   rig.w32(0x20, FRAME);
+  rig.w32(0x40, 0x0300_0700);
+  rig.w8(0x41, 0x07);
+  rig.w32(0x44, 0x0000_0001 | 0x0a);
+  assert.is(rig.far.frames.length, 0);
+  assert.is(rig.r16(0x60), 0x001d);
   rig.w32(0x40, 0x0300_0701); // CLRABT
   assert.is(rig.far.frames.length, 2);
   assert.is(rig.r32(0x10), 0x0000_a03c);

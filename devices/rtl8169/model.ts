@@ -69,7 +69,6 @@ const RMS_LIMIT = bits(R.RMS.fields.RMS!);
 const PHYAR_FLAG = bits(R.PHYAR.fields.Flag!);
 /** Registers that #derive reads. */
 const DERIVED_FROM = H.IDR0 | H.IDR4 | H.MAR0 | H.MAR4 | H.RCR | H.TCR | H.RMS | H.CPlusCR | H.IntrMitigate;
-const RING_BASES = H.TNPDS_L | H.TNPDS_H | H.THPDS_L | H.THPDS_H | H.RDSAR_L | H.RDSAR_H;
 
 const ISR_LINKCHG = bits(R.ISR.fields.LinkChg!);
 const ISR_SWINT = bits(R.ISR.fields.SWInt!);
@@ -244,7 +243,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
     const regs = this.#regs;
     if ((touched & H.Cr9346) !== 0 && this.#eeprom.written()) this.#derive();
     if ((touched & H.CR) !== 0) this.#writeCr();
-    if ((touched & RING_BASES) !== 0) this.#rebase(touched);
+    this.#rebase(touched);
     if ((touched & DERIVED_FROM) !== 0) this.#derive();
     if ((touched & H.IntrMitigate) !== 0) this.#core.interrupts.update(); // it may have let go
     if ((touched & H.MPC) !== 0) regs.set(R.MPC.at, 4, 0);

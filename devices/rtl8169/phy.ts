@@ -95,6 +95,7 @@ export class Phy {
   /** 10, 100 or 1000; holds while the link is up */
   #speedMbps = 10;
   #fullDuplex = false;
+  /** both ends agreed on PAUSE frames; holds while the link is up */
   #pause = false;
 
   /**
@@ -119,15 +120,6 @@ export class Phy {
   /** 10, 100 or 1000; holds while the link is up */
   get speedMbps(): number {
     return this.#speedMbps;
-  }
-
-  get fullDuplex(): boolean {
-    return this.#fullDuplex;
-  }
-
-  /** Whether both ends agreed on PAUSE frames; holds while the link is up. */
-  get pause(): boolean {
-    return this.#pause;
   }
 
   /** Whether what the MAC sends comes back from here, whatever the link. IEEE 802.3 §22.2.4.1.2 */

@@ -482,6 +482,7 @@ test("RTL-133 RTL-134 RTL-135 RTL-136 a tally dump writes 64 bytes, counts right
   rig.put(RING + 0x3000, new Uint8Array(0x100).fill(0xaa));
   rig.w32(0x14, 0);
   rig.w32(0x10, RING + 0x3047);
+  assert.equal(rig.get(RING + 0x3000, 0x100), new Uint8Array(0x100).fill(0xaa), "not before it is asked for");
   rig.w32(0x10, (RING + 0x3047) | 8);
   assert.is(rig.r32(0x10) & 0x09, 0, "done");
   const at = RING + 0x3040; // bits 5–0 are no address
@@ -667,6 +668,22 @@ test("the card's face: MAC, cable, what it accepts, and a port for one cable", (
   );
   rig.card.net.attach(null);
   rig.card.net.attach(rig.far);
+});
+
+test("unplugged it tells nobody of mistakes, asks for no turn and moves no memory", () => {
+  const rig = new Rig();
+  rig.card.disconnect();
+  rig.written.length = rig.reports.length = 0;
+  rig.startTx(RING + 8);
+  rig.startRx(RING);
+  rig.descriptor(RING, 0xf000_003c, RING + 0x1000);
+  rig.w8(0x38, 0xc0);
+  rig.w32(0x10, RING + 8);
+  rig.deliver(frameTo(MAC));
+  assert.equal([...rig.work.ready], []);
+  assert.equal(rig.reports, []);
+  assert.equal(rig.written, []);
+  assert.is(rig.irq, false);
 });
 
 test("unplugged it keeps no timer and can be plugged in again", () => {

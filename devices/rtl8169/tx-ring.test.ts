@@ -60,6 +60,9 @@ test("a frame in one descriptor is handed on where it lies in guest memory", () 
   assert.is(offer!.bytes, rig.memory.windows[0]!.bytes);
   assert.is(offer!.start, DATA + 3);
   assert.is(offer!.length, 1514);
+  rig.descriptor(RING, WHOLE + EOR + 60, DATA + 3);
+  rig.w8(0x38, 0x40);
+  assert.is(rig.far.offers[1]!.start, DATA + 3, "the shortest that needs no padding");
   assert.is(rig.card.counters().bytesCopied, 0);
 });
 
@@ -474,6 +477,37 @@ test("the far end's batch ends once a doorbell, and only where something was off
   rig.card.setLink(false);
   ring();
   assert.equal([rig.far.frames.length, rig.far.batches], [3, 1]);
+});
+
+test("what is asked for from inside an offer waits until the far end has taken its frame", () => {
+  const rig = started();
+  const high = frameTo(PEER, 60, 7);
+  rig.w32(0x28, RING + 0x400);
+  rig.put(DATA, frameTo(PEER));
+  rig.put(DATA + 0x100, high);
+  rig.descriptor(RING, WHOLE + EOR + 60, DATA);
+  rig.descriptor(RING + 0x400, WHOLE + EOR + 60, DATA + 0x100);
+  rig.far.verdict = "later";
+  rig.w8(0x38, 0x80);
+  rig.far.verdict = "taken";
+  rig.far.onOffer = () => rig.card.net.ready(0);
+  rig.w8(0x38, 0x40);
+  assert.equal(rig.far.frames, [frameTo(PEER)]);
+  rig.clock.advance(MS);
+  assert.equal(rig.far.frames, [frameTo(PEER), high]);
+});
+
+test("a packet that lacks a piece is not sent, also when a snapshot comes between", () => {
+  const rig = started();
+  rig.descriptor(RING, OWN + FS + 100, 0xf000_0000); // no RAM
+  rig.w8(0x38, 0x40);
+  const other = started();
+  other.card.load(rig.card.save());
+  other.put(DATA, frameTo(PEER));
+  other.descriptor(RING + 16, OWN + LS + EOR + 60, DATA);
+  other.w8(0x38, 0x40);
+  assert.equal(other.far.frames, []);
+  assert.is(other.r16(0x3e) & 0x0008, 0x0008);
 });
 
 test("written pages are reported once per batch", () => {

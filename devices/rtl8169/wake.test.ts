@@ -73,6 +73,14 @@ test("more than six bytes FFh in front are no harm, and a magic number may end t
   assert.equal(woken, ["magic"]);
 });
 
+test("an address that stands there once more is no harm", () => {
+  const { rig, woken } = asleep({ config3: 0x20 });
+  const frame = magic(BROADCAST);
+  frame.set(MAC.subarray(0, 5), 14 + 20 + 102);
+  rig.deliver(frame);
+  assert.equal(woken, ["magic"]);
+});
+
 test("what is no Magic Packet wakes nobody", () => {
   const { rig, woken } = asleep({ config3: 0x20 });
   const fifteen = magic(MAC);
