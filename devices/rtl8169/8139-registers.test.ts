@@ -129,7 +129,7 @@ test("RTL-142 a byte of BMCR leaves the other one", () => {
   assert.is(rig.r16(0x62), 0x2000);
 });
 
-test("RTL-028 a ring of the C+ mode that is not aligned to 256 bytes is told of; in the old mode 20h and 28h are addresses", () => {
+test("a ring of the C+ mode that is not aligned to 256 bytes is told of; in the old mode 20h and 28h are addresses", () => {
   for (const at of [0x20, 0x28, 0xe4]) {
     const rig = rig8139();
     rig.w32(at, 0x1_0080);
@@ -168,7 +168,7 @@ for (const chip of ["RTL8139C+", "RTL8139C"] as const)
     assert.is(rig.r32(0x0c), 0xffff_ffff);
   });
 
-test("RTL-016 behind CR.RST no ring has a place: doorbells and frames find none", () => {
+test("behind CR.RST no ring has a place: doorbells and frames find none", () => {
   const rig = filled(startCPlus(rig8139(), TX, RX));
   rig.descriptor(RX, 0xc000_0600, BUFFERS);
   rig.w8(0x37, 0x10);
@@ -180,6 +180,33 @@ test("RTL-016 behind CR.RST no ring has a place: doorbells and frames find none"
   assert.is(rig.r16(0x3e), 0);
   assert.equal(rig.far.frames, []);
   assert.equal(rig.reports, []);
+});
+
+test("RTL-017 behind CR.RST both sides stand still until CR says otherwise, and begin anew", () => {
+  const rig = startOld(rig8139({ chip: "RTL8139C" }), RX, 0x0a);
+  rig.deliver(frameTo(MAC));
+  rig.w8(0x37, 0x10);
+  rig.w32(0x30, RX);
+  rig.w32(0x44, 0x0a);
+  assert.is(rig.deliver(frameTo(MAC)), "dropped");
+  sendSlot(rig, 0, DATA, 60);
+  assert.is(rig.far.frames.length, 0);
+  rig.w8(0x37, 0x0c);
+  assert.is(rig.far.frames.length, 1);
+  assert.is(rig.deliver(frameTo(MAC)), "taken");
+  assert.is(rig.r16(0x3a), 0x44);
+});
+
+test("MPC counts to FF_FFFFh and begins again", () => {
+  const rig = startOld(rig8139({ chip: "RTL8139C" }), RX, 0x0a);
+  const saved = rig.card.save() as { model: { registers: Uint8Array } };
+  const registers = Uint8Array.from(saved.model.registers);
+  registers.fill(0xff, 0x4c, 0x4f);
+  rig.card.load({ ...saved, model: { ...saved.model, registers } } as never);
+  assert.is(rig.r32(0x4c), 0x00ff_ffff);
+  rig.card.configWrite(0x04, 2, 0x0003);
+  rig.deliver(frameTo(MAC));
+  assert.is(rig.r32(0x4c), 0);
 });
 
 test("a snapshot takes the lock of the configuration with it, shut or open", () => {

@@ -24,6 +24,13 @@ test("RTL-001 RTL-002 RTL-003 the C+ is 10EC:8139 with revision 20h, of class 02
   assert.is(card.configRead(0x3d, 1), 0x01);
 });
 
+test("Status, grants and the power management capability are those that lspci shows of one", () => {
+  const card = rtl8139();
+  assert.is(card.configRead(0x06, 2), 0x0290); // Cap+ FastB2B+ DEVSEL=medium
+  assert.equal([card.configRead(0x3e, 1), card.configRead(0x3f, 1)], [0x20, 0x40]);
+  assert.is(card.configRead(0xdc, 1), 0x01);
+});
+
 test("RTL-010 each chip of the family is named by TxConfig, whatever is written there, and has its PCI revision", () => {
   for (const [chip, version, revision] of [
     ["RTL8139", 0x6000_0000, 0x10],

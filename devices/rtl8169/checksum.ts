@@ -42,21 +42,21 @@ const TH_CWR = 0x80;
 const UDP_HDR_LEN = 8;
 const UDP_SUM = 6;
 
-/** Where the IPv4 header stands, behind tags; −1: none, or not all of it is there. A DataView's default is network order. */
+/** Where the IPv4 header stands, behind tags; 0: none, or not all of it is there. A DataView's default is network order. */
 const ipv4At = (view: DataView, start: number, length: number): number => {
   const end = start + length;
   let ip = start + ETHER_HDR_LEN;
-  if (ip + IP_HDR_LEN > end) return -1;
+  if (ip + IP_HDR_LEN > end) return 0;
   let type = view.getUint16(ip - 2);
   for (let tags = 0; (type === ETHERTYPE_VLAN || type === ETHERTYPE_QINQ) && tags < MOST_TAGS; tags++) {
     ip += VLAN_TAG_LEN;
-    if (ip + IP_HDR_LEN > end) return -1;
+    if (ip + IP_HDR_LEN > end) return 0;
     type = view.getUint16(ip - 2);
   }
-  if (type !== ETHERTYPE_IP) return -1;
+  if (type !== ETHERTYPE_IP) return 0;
   const first = view.getUint8(ip);
   const headerLen = (first & 0x0f) * 4;
-  return first >>> 4 === 4 && headerLen >= IP_HDR_LEN && ip + headerLen <= end ? ip : -1;
+  return first >>> 4 === 4 && headerLen >= IP_HDR_LEN && ip + headerLen <= end ? ip : 0;
 };
 
 const headerLenAt = (view: DataView, ip: number): number => (view.getUint8(ip) & 0x0f) * 4;
@@ -99,7 +99,7 @@ export const insertChecksums = (
   open: OffloadRecord | null,
 ): void => {
   const ip = ipv4At(view, start, length);
-  if (ip < 0) return;
+  if (ip === 0) return;
   const headerLen = headerLenAt(view, ip);
   const totalLen = view.getUint16(ip + 2);
   const end = start + length;
@@ -157,7 +157,7 @@ export const completeOpen = (
  */
 export const receiveStatus = (view: DataView, start: number, length: number, trusted: number): number => {
   const ip = ipv4At(view, start, length);
-  if (ip < 0) return 0;
+  if (ip === 0) return 0;
   const headerLen = headerLenAt(view, ip);
   const totalLen = view.getUint16(ip + 2);
   const status = PID_IP | (foldChecksum(sumWordsView(view, ip, headerLen)) === 0 ? 0 : IPF);

@@ -540,7 +540,7 @@ test("RTL-016 CR.RST makes of whatever was written what power-on makes, but for 
   assert.is(rig.r32(0x0c), 0xffff_ffff);
 });
 
-test("RTL-016 behind CR.RST no ring has a place: doorbells and frames find none", () => {
+test("behind CR.RST no ring has a place: doorbells and frames find none", () => {
   const rig = new Rig();
   rig.startTx(RING);
   rig.w32(0x28, RING);
@@ -552,6 +552,18 @@ test("RTL-016 behind CR.RST no ring has a place: doorbells and frames find none"
   assert.is(rig.deliver(frameTo(MAC)), "dropped");
   assert.is(rig.r16(0x3e) & 0x8000, 0);
   assert.equal(rig.reports, []);
+});
+
+test("RTL-017 behind CR.RST the receiver stands still until CR says otherwise, and begins anew", () => {
+  const rig = new Rig();
+  rig.startRx(RING);
+  rig.w8(0x37, 0x10);
+  rig.w32(0xe4, RING);
+  rig.w32(0x44, 0xe70a);
+  rig.descriptor(RING, 0xc000_0800, RING + 0x2000);
+  assert.is(rig.deliver(frameTo(MAC)), "dropped");
+  rig.w8(0x37, 0x08);
+  assert.is(rig.deliver(frameTo(MAC)), "taken");
 });
 
 test("a snapshot takes the lock of the configuration with it, shut or open", () => {

@@ -117,6 +117,20 @@ test("other protocols, fragments and packets cut off: IPv4 and no more; IPv6, AR
   assert.is(statusOf(changed(ipFrame({ payload: 0 }).subarray(0, 40), 14, 0x4f)), 0, "options that are not there");
 });
 
+test("checksums are found behind two tags, and not behind three", () => {
+  for (const [tags, status] of [
+    [[0x8100], TCP],
+    [[0x88a8, 0x8100], TCP],
+    [[0x8100, 0x8100], TCP],
+    [[0x88a8, 0x8100, 0x8100], 0],
+  ] as const) {
+    const plain = ipFrame({ payload: 64 });
+    const inserted = tags.flatMap((type) => [type >>> 8, type & 0xff, 0x00, 0x07]);
+    const frame = Uint8Array.of(...plain.subarray(0, 12), ...inserted, ...plain.subarray(12));
+    assert.is(statusOf(frame), status, `${tags.length} tags`);
+  }
+});
+
 test("padding behind a short packet is no part of it", () => {
   const frame = new Uint8Array(60).fill(0xaa);
   frame.set(ipFrame({ protocol: 17, payload: 4 }));
@@ -329,6 +343,16 @@ test("a trusted sender's frame counts as verified; its IP header is looked at al
   assert.is(rig.get32(RING + 16), FS + LS + PAM + TCP + IPF + bad.length + 4);
   rig.deliver(bad, open({}));
   assert.is(rig.get32(RING + 32), FS + LS + PAM + TCP + TCPF + bad.length + 4);
+});
+
+test("an open checksum may begin right behind a tagged header, and no sooner", () => {
+  for (const [csumStart, verdict] of [
+    [18, "taken"],
+    [17, "dropped"],
+  ] as const) {
+    const rig = started(RXCHKSUM, 1);
+    assert.is(rig.deliver(frameTo(MAC, 80), open({ needsCsum: true, csumStart })), verdict);
+  }
 });
 
 test("an offload that is none is refused: beyond the frame, in its header, or of segments", () => {

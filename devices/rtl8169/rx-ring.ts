@@ -140,7 +140,7 @@ export class RxRing {
     this.#status = status;
     this.#gap = gap;
     this.#trust(offload);
-    this.#inspecting = this.checksums || this.#csumOffset >= 0;
+    this.#inspecting = this.checksums; // else no offload came with the frame
     const body = length - gap;
     // Checksums are looked at in guest memory, like the FCS; for that the frame has to lie there in one piece.
     if ((this.#inspecting || gap !== 0) && !this.#inOnePiece(door, body))
@@ -214,7 +214,7 @@ export class RxRing {
   #inspect(view: DataView, at: number, length: number): void {
     this.#inspecting = false;
     if (this.#csumOffset >= 0) completeOpen(view, at, length, this.#trusted, this.#csumOffset);
-    if (this.checksums) this.#status |= receiveStatus(view, at, length, this.#trusted);
+    this.#status |= receiveStatus(view, at, length, this.#trusted);
   }
 
   /** Finds owned descriptors for `total` bytes from the current one on; writes nothing. */

@@ -282,7 +282,7 @@ export class TxRing {
     return {
       index: this.#index,
       left: this.#left,
-      stage: this.#length > 0 ? this.#stage.slice(VLAN_TAG_LEN, VLAN_TAG_LEN + this.#length) : new Uint8Array(0),
+      stage: this.#stage.slice(VLAN_TAG_LEN, VLAN_TAG_LEN + Math.max(this.#length, 0)),
       open: this.#length >= 0,
       command: this.#command,
       tag: this.#tag,
