@@ -318,7 +318,7 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     }
     const rising = cr & ~this.#cr;
     this.#cr = cr;
-    if ((rising & CR_TE) !== 0 || (cr & CR_TE) === 0) this.#transmitter.restart();
+    if ((cr & CR_TE) === 0) this.#transmitter.restart();
     if ((rising & CR_RE) !== 0) {
       this.#receiver.ring.restart();
       this.#buffer.restart();

@@ -287,6 +287,32 @@ test("RTL-143 each poll bit stands while its queue waits, counts as one doorbell
   assert.is(rig.far.frames.length, 2);
 });
 
+test("TE going and coming back starts both C+ rings at descriptor 0; TE written again does not", () => {
+  for (const [bit, base] of [
+    [0x40, TX],
+    [0x80, HIGH],
+  ] as const) {
+    const rig = filled(startCPlus(rig8139(), TX, RX));
+    const owned = () => [0, 1].map((i) => rig.get32(base + 16 * i) >>> 31);
+    const fill = (): void => {
+      for (let i = 0; i < 2; i++) rig.descriptor(base + 16 * i, 0xb000_003c, DATA);
+    };
+    rig.descriptor(base, 0xb000_003c, DATA);
+    rig.w8(0xd9, bit);
+    rig.w8(0x37, 0x0c);
+    fill();
+    rig.descriptor(base + 32, 0, 0);
+    rig.w8(0xd9, bit);
+    assert.equal(owned(), [1, 0]);
+    rig.w8(0x37, 0x08);
+    rig.w8(0x37, 0x0c);
+    fill();
+    rig.descriptor(base + 16, 0, 0);
+    rig.w8(0xd9, bit);
+    assert.equal(owned(), [0, 0]);
+  }
+});
+
 test("RTL-144 CPTX taken away forgets a doorbell that is not worked yet", () => {
   const rig = filled(startCPlus(rig8139(), TX, RX));
   rig.work.policy = "deferred";
@@ -358,6 +384,26 @@ test("a held frame is let go when the receiver stops, is reset or changes its mo
     act(rig);
     assert.equal(rig.far.readies, [0]);
     assert.is(rig.deliver(frameTo(MAC)), "dropped");
+  }
+});
+
+test("a cable that goes takes with it what its far end held, and what waited for it is lost", () => {
+  for (const bit of [0x40, 0x80]) {
+    const rig = filled(startCPlus(rig8139(), TX, RX));
+    rig.far.holds = true;
+    assert.is(rig.deliver(frameTo(MAC)), "later");
+    rig.far.verdict = "later";
+    rig.w8(0xd9, bit);
+    rig.card.net.attach(null);
+    assert.is(rig.r8(0xd9), 0);
+    assert.is(rig.card.counters().txDropped, 1);
+    rig.far.verdict = "taken";
+    rig.card.net.attach(rig.far);
+    rig.descriptor(RX, 0xc000_0600, BUFFERS);
+    rig.w16(0x3e, 0xffff);
+    rig.clock.advance(MS);
+    assert.equal(rig.far.readies, []);
+    assert.equal(rig.far.frames, []);
   }
 });
 

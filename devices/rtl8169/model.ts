@@ -280,9 +280,7 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
     }
     const rising = cr & ~this.#cr;
     this.#cr = cr;
-    if ((rising & CR_TE) !== 0 || (cr & CR_TE) === 0) {
-      this.#tx.restart();
-    }
+    if ((cr & CR_TE) === 0) this.#tx.restart();
     if ((rising & CR_RE) !== 0) this.#rx.ring.restart();
     this.#derive();
     if ((cr & CR_RE) === 0) this.#rx.stir();

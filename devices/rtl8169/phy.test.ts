@@ -83,6 +83,17 @@ test("with real timing an access takes 25.6 µs, and one that comes too early is
   assert.is(rig.phyRead(4), 0x0001);
 });
 
+test("CR.RST gives up an access that has not ended", () => {
+  const rig = new Rig({ timing: "real" });
+  rig.w32(0x60, 0x0001_0000);
+  rig.w8(0x37, 0x10);
+  assert.is(rig.r32(0x60), 0);
+  rig.w32(0x60, 0x0002_0000);
+  assert.equal(rig.reports, []);
+  rig.clock.advance(26_000);
+  assert.is(rig.r32(0x60), 0x8002_001c);
+});
+
 test("RTL-049 RTL-050 register 31 selects pages and reads back on each; page 1 has registers of its own", () => {
   const rig = linked();
   const bmcr = rig.phyRead(0);

@@ -486,6 +486,19 @@ test("a receiver that stops, is reset or unplugged lets the held frame go", () =
   }
 });
 
+test("a cable that goes takes with it what its far end held", () => {
+  const rig = started(1);
+  rig.far.holds = true;
+  rig.deliver(frameTo(MAC));
+  assert.is(rig.deliver(frameTo(MAC)), "later");
+  rig.card.net.attach(null);
+  rig.card.net.attach(rig.far);
+  rig.descriptor(RING, OWN + EOR + 0x800, DATA);
+  rig.w16(0x3e, 0xffff);
+  rig.clock.advance(MS);
+  assert.equal(rig.far.readies, []);
+});
+
 test("a frame larger than the whole ring is dropped, not held for ever", () => {
   const rig = started(2, 64);
   rig.far.holds = true;

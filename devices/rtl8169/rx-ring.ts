@@ -140,7 +140,7 @@ export class RxRing {
     this.#status = status;
     this.#gap = gap;
     this.#trust(offload);
-    this.#inspecting = this.checksums; // else no offload came with the frame
+    this.#inspecting = this.checksums; // an open one comes only while they are on
     const body = length - gap;
     // Checksums are looked at in guest memory, like the FCS; for that the frame has to lie there in one piece.
     if ((this.#inspecting || gap !== 0) && !this.#inOnePiece(door, body))
