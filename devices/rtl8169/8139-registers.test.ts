@@ -117,6 +117,30 @@ test("RTL-142 ANAR is kept in both bytes: what it can say of pause, too", () => 
   assert.is(rig.r16(0x66), 0x01e1);
 });
 
+test("reading what does not change by itself leaves no trace in a snapshot, whatever the time", () => {
+  const rig = rig8139();
+  rig.clock.advance(1_000_000);
+  const before = rig.card.save();
+  for (let at = 0; at < 0x100; at++) {
+    if (at >= 0x48 && at < 0x6c) continue; // from TCTR to ANER
+    rig.r8(at);
+    assert.equal(rig.card.save(), before, at.toString(16));
+  }
+  rig.r32(0x44);
+  assert.equal(rig.card.save(), before);
+});
+
+test("a write to another register does not put off a TimeOut that is due", () => {
+  const rig = rig8139();
+  rig.w32(0x54, 0x0400);
+  rig.w32(0x48, 1);
+  rig.clock.set(1024 * 30); // the host's timers come late
+  rig.w32(0x08, 0);
+  rig.w32(0x4c, 0);
+  rig.clock.advance(1);
+  assert.is(rig.r16(0x3e), 0x4000);
+});
+
 test("RTL-142 a byte of BMCR leaves the other one", () => {
   const rig = rig8139();
   rig.w8(0x50, 0xc0);

@@ -136,7 +136,9 @@ test("RTL-016 RTL-017 RTL-018 RTL-019 RTL-022 CR.RST clears itself, RE, TE, IMR,
 test("RTL-038 RTL-039 RTL-040 IDR and CONFIG0, 1, 3 and 4 are locked but for 9346CR = C0h; CONFIG5 never is", () => {
   const rig = rig8139();
   rig.w32(0x00, 0xffff_ffff);
+  rig.w16(0x04, 0xffff);
   assert.is(rig.r32(0x00), 0x0300_5452);
+  assert.is(rig.r16(0x04), 0x0099);
   assert.is(rig.reports[0]?.code, "config-locked");
   const registers = [
     [0x51, 0x07, 0x00],
@@ -325,6 +327,7 @@ test("CSCR bit 11 tells that the link changed, until its byte is read: without i
   assert.is(rig.r16(0x74) & 0x0800, 0, "read once");
   rig.card.load(state);
   assert.is(rig.r8(0x75) & 0x08, 0x08, "the other byte did not count as a read");
+  assert.is(rig.r8(0x75) & 0x08, 0, "its own does");
   rig.card.setLink(true);
   rig.clock.advance(LINK_TIME);
   rig.w16(0x74, 0xffff);

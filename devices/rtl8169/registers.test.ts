@@ -397,6 +397,30 @@ test("RTL-109 TimeOut comes 61 µs after TCTR was written, with TimerInt 0800h",
   assert.is(rig.r16(0x3e) & 0x4000, 0x4000, "one turn later");
 });
 
+test("reading what does not change by itself leaves no trace in a snapshot, whatever the time", () => {
+  const rig = new Rig();
+  rig.clock.advance(1_000_000);
+  const before = rig.card.save();
+  for (let at = 0; at < 0x100; at++) {
+    if (at >= 0x48 && at < 0x64) continue; // from TCTR to PHYAR
+    rig.r8(at);
+    assert.equal(rig.card.save(), before, at.toString(16));
+  }
+  rig.r32(0x44);
+  assert.equal(rig.card.save(), before);
+});
+
+test("a write to another register does not put off a TimeOut that is due", () => {
+  const rig = new Rig({ link: false });
+  rig.w32(0x58, 0x0400);
+  rig.w32(0x48, 1);
+  rig.clock.set(1024 * 30); // the host's timers come late
+  rig.w32(0x08, 0);
+  rig.w32(0x4c, 0);
+  rig.clock.advance(1);
+  assert.is(rig.r16(0x3e), 0x4000);
+});
+
 test("RTL-110 TimerInt 0 never raises TimeOut", () => {
   const rig = new Rig();
   rig.w32(0x58, 0x0800);

@@ -131,6 +131,15 @@ test("checksums are found behind two tags, and not behind three", () => {
   }
 });
 
+test("a frame may end with its IP header, tagged or not; one byte less is no header", () => {
+  for (const tci of [undefined, 7]) {
+    const ip = tci === undefined ? 14 : 18;
+    const whole = ipFrame({ payload: 64, ...(tci === undefined ? {} : { tci }) });
+    assert.is(statusOf(whole.slice(0, ip + 20)), IP);
+    assert.is(statusOf(whole.slice(0, ip + 19)), 0);
+  }
+});
+
 test("padding behind a short packet is no part of it", () => {
   const frame = new Uint8Array(60).fill(0xaa);
   frame.set(ipFrame({ protocol: 17, payload: 4 }));

@@ -365,6 +365,19 @@ test("a packet without first descriptor, one cut short by another, one of nothin
   assert.is(rig.card.counters().txDropped, 5);
 });
 
+test("a packet cut short before it had a byte is told of like any other", () => {
+  const rig = started();
+  rig.put(DATA, frameTo(PEER));
+  rig.descriptor(RING, OWN + FS, DATA);
+  rig.descriptor(RING + 16, WHOLE + EOR + 60, DATA);
+  rig.w8(0x38, 0x40);
+  assert.equal(
+    rig.reports.map(({ code, value }) => [code, value]),
+    [["tx-unfinished", 0]],
+  );
+  assert.equal(rig.far.frames, [frameTo(PEER)]);
+});
+
 test("64 KiB is the longest packet that is put together", () => {
   const rig = started();
   rig.descriptor(RING, OWN + FS + 0xffff, DATA);
