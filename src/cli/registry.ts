@@ -10,6 +10,8 @@ import { UsageError } from "./args.js";
 export interface CardOptions {
   /** such as `52:54:00:12:34:56` */
   readonly mac?: string;
+  /** payload of the longest frame that a network card gets, bytes */
+  readonly mtu?: number;
 }
 
 interface CardEntry {

@@ -44,7 +44,7 @@ export interface CommandResult {
  * of an emulated boot; `tsc=reliable` spares the check of a clock that is the host's own, and the two watchdogs would
  * bark whenever the host is busy elsewhere.
  */
-const CMDLINE = [
+export const CMDLINE = [
   "console=ttyS0 quiet panic=0",
   "tsc=reliable mitigations=off nosmp nokaslr cryptomgr.notests noisapnp",
   "nowatchdog rcupdate.rcu_cpu_stall_suppress=1",

@@ -36,14 +36,15 @@ const hex = (n: number): string => n.toString(16).padStart(2, "0");
 
 /**
  * Cards by their names in the registry, in the slots and with the addresses that the scripts of this folder give them.
+ * @param mtu what RealTek cards ask their far ends for; virtio-net takes what its guest has buffers for
  * @throws UsageError on unknown names, and on more cards than there are slots
  */
-export function makeCards(names: readonly string[], mode: Mode = "transitional"): GuestCard[] {
+export function makeCards(names: readonly string[], mode: Mode = "transitional", mtu = 1500): GuestCard[] {
   if (names.length > SLOTS.length) throw new UsageError(`${names.length} cards: v86 has room for ${SLOTS.length}`);
   return names.map((name, i) => {
     const known = nicName(name);
     const mac = `52:54:00:12:34:${hex(0x56 + i)}`;
-    const card = known === "vtnet" ? NICS.vtnet.create({ mac, personality: mode }) : NICS[known].create({ mac });
+    const card = known === "vtnet" ? NICS.vtnet.create({ mac, personality: mode }) : NICS[known].create({ mac, mtu });
     return {
       name: known,
       slot: SLOTS[i]!,

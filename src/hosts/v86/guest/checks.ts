@@ -40,7 +40,7 @@ const KNOWN_MISTAKES: { readonly [driver in GuestCard["driver"]]: readonly strin
   virtio_net: [],
 };
 
-const slotName = ({ slot }: GuestCard): string => `0000:00:${slot.toString(16).padStart(2, "0")}.0`;
+const slotName = ({ slot }: RigCard): string => `0000:00:${slot.toString(16).padStart(2, "0")}.0`;
 
 const pinged = async (guest: Interview, address: string, count: number, options = ""): Promise<string> => {
   const output = await guest.lines(`ping -c ${count} -i 0.2 -W 2 ${options} ${address}`);
@@ -106,6 +106,24 @@ export const CHECKS: readonly Check[] = [
       hold(back, "no carrier after the cable came back");
       const speed = await rig.guest.line(`cat /sys/class/net/${card.ifname}/speed 2>/dev/null`);
       return Number(speed) > 0 ? `${speed} Mb` : "ok";
+    },
+  },
+  {
+    name: "jumbo",
+    skip: ({ peer }) => (peer.mtu <= 1500 ? "the peer's frames end at 1514 bytes" : null),
+    run: async ({ guest, transferSize }, { ifname, peer, card, transfers, peerAddress }) => {
+      const set = await guest.run(`ip link set ${ifname} mtu ${peer.mtu}`); // and it stays so for all that follows
+      hold(set.status === 0, set.output.trim());
+      hold(await guest.linked(ifname), "no carrier with this MTU");
+      const before = card.counters();
+      for (const { ok, detail } of [
+        await transfers.toGuest(guest, peerAddress, transferSize),
+        await transfers.toHost(guest, peerAddress, transferSize),
+      ])
+        hold(ok, detail);
+      const after = card.counters();
+      const longest = Math.floor((after.rxBytes - before.rxBytes) / (after.rxFrames - before.rxFrames));
+      return `MTU ${peer.mtu}, ${longest} bytes a received frame`;
     },
   },
   { name: "ping", run: async ({ guest }, card) => `${await pinged(guest, card.peerAddress, 3)} ms` },

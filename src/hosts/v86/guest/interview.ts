@@ -29,24 +29,29 @@ export class Interview {
   }
 
   /** Name of a card's interface, such as `eth0`; empty where no driver made one. */
-  async interfaceOf({ slot }: GuestCard): Promise<string> {
+  async interfaceOf({ slot }: Pick<GuestCard, "slot">): Promise<string> {
     const address = `0000:00:${slot.toString(16).padStart(2, "0")}.0`;
     return this.line(
       `for n in /sys/class/net/*; do case $(readlink -f $n/device) in */${address}*) basename $n;; esac; done`,
     );
   }
 
-  /** Gives an interface its address and waits for the link, 15 s at most. @returns whether there is a carrier */
-  async bringUp(name: string, { guestAddress }: GuestCard, prefix = 24): Promise<boolean> {
-    const { output } = await this.run(
-      `ip addr add ${guestAddress}/${prefix} dev ${name} 2>/dev/null; ip link set ${name} up; ${waitFor(`grep -qs 1 /sys/class/net/${name}/carrier`)}; cat /sys/class/net/${name}/carrier`,
+  /** Gives an interface its address and waits for the link. @returns whether there is a carrier */
+  async bringUp(name: string, { guestAddress }: Pick<GuestCard, "guestAddress">): Promise<boolean> {
+    await this.run(`ip addr add ${guestAddress}/24 dev ${name} 2>/dev/null; ip link set ${name} up`);
+    return this.linked(name);
+  }
+
+  /** Waits for the link, 15 s at most: drivers may look at their PHY once a second only. */
+  async linked(name: string): Promise<boolean> {
+    const carrier = `/sys/class/net/${name}/carrier`;
+    return (
+      (await this.line(
+        `for i in $(seq 75); do grep -qs 1 ${carrier} && break; usleep 200000; done; cat ${carrier}`,
+      )) === "1"
     );
-    return output.trim().endsWith("1");
   }
 }
-
-const waitFor = (condition: string): string => `for i in $(seq 75); do ${condition} && break; usleep 200000; done`;
-
 /** What no guest may say of our cards. */
 export const COMPLAINTS =
   /nobody cared|WARNING|BUG:|Oops|NETDEV WATCHDOG|Call Trace|Tx timeout|transmit queue \d+ timed out|unable to handle|Unexpected/;

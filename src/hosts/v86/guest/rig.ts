@@ -60,7 +60,7 @@ export class Rig implements AsyncDisposable {
     const { offloads = true, mtu = 1500 } = options;
     this.#options = options;
     this.transferSize = options.size;
-    this.cards = makeCards(options.cards, options.mode).map((card) => {
+    this.cards = makeCards(options.cards, options.mode, mtu).map((card) => {
       const peer = new TcpPeer({ mac: card.peerMac, ip: card.peerAddress, offloads, mtu });
       const twin = new TcpPeer({ mac: card.peerMac, ip: `${VLAN_NET}.2`, offloads, mtu });
       return { ...card, peer, transfers: new Transfers(peer), ifname: "", port: new VlanTrunk(peer, VLAN, twin) };
@@ -93,8 +93,8 @@ export class Rig implements AsyncDisposable {
       { images: IMAGES },
       () => this.#leave(),
       (emulator) => {
-        const { cards, mode } = this.#options;
-        for (const [i, { card }] of makeCards(cards, mode).entries()) this.cards[i]!.card = card;
+        const { cards, mode, mtu } = this.#options;
+        for (const [i, { card }] of makeCards(cards, mode, mtu).entries()) this.cards[i]!.card = card;
         this.#attach(emulator);
       },
     );

@@ -13,7 +13,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parse, parseSize, UsageError } from "../../../cli/index.js";
 import { V86_RELEASE } from "../index.js";
-import { bootGuest, GuestError } from "./boot.js";
+import { bootGuest, CMDLINE, GuestError } from "./boot.js";
 import { CHECKS, Failure, TOGETHER } from "./checks.js";
 import { Rig, type RigOptions } from "./rig.js";
 import { buildGuest, IMAGES, showProgress } from "./terminal.js";
@@ -50,6 +50,9 @@ const CASES: readonly Case[] = [
   { title: "8169s", cards: ["8169s"] },
   { title: "8169sc", cards: ["8169sc"] },
   { title: "re + vtnet + 8139", cards: ["re", "vtnet", "8139"] },
+  { title: "re, MTU 7000", cards: ["re"], mtu: 7000 },
+  { title: "vtnet, MTU 9000", cards: ["vtnet"], mtu: 9000, onlyAll: true },
+  { title: "8139c+, MTU 4000", cards: ["8139c+"], mtu: 4000, onlyAll: true },
   { title: "vtnet, finished frames", cards: ["vtnet"], offloads: false, onlyAll: true },
   { title: "re, finished frames", cards: ["re"], offloads: false, onlyAll: true },
   ...["8169", "8110s", "8169sce", "8139", "8139a", "8139a-g", "8139b", "8130", "8100", "8139d", "8101"].map((name) => ({
@@ -72,7 +75,7 @@ interface Options {
 /** A guest that has its drivers loaded and no card yet. */
 async function readyState({ boot }: Options): Promise<ArrayBuffer> {
   const stamp = await readFile(join(IMAGES, "stamp"), "utf8");
-  const key = createHash("sha256").update(`${stamp} ${V86_RELEASE} ${PREPARE}`).digest("hex").slice(0, 16);
+  const key = createHash("sha256").update(`${stamp} ${V86_RELEASE} ${CMDLINE} ${PREPARE}`).digest("hex").slice(0, 16);
   const path = join(IMAGES, `ready-${key}.state`);
   if (!boot) {
     const saved = await readFile(path).catch(() => null);
