@@ -365,6 +365,18 @@ test("a packet without first descriptor, one cut short by another, one of nothin
   assert.is(rig.card.counters().txDropped, 5);
 });
 
+test("what went leaves no timer behind, nor a turn that somebody asked for", () => {
+  const rig = started();
+  rig.put(DATA, frameTo(PEER));
+  rig.descriptor(RING, WHOLE + EOR + 60, DATA);
+  rig.w8(0x38, 0x40);
+  assert.is(rig.far.frames.length, 1);
+  assert.is(rig.clock.armed, 0);
+  rig.work.policy = "deferred";
+  rig.card.net.ready(0);
+  assert.equal([...rig.work.ready], []);
+});
+
 test("a packet cut short before it had a byte is told of like any other", () => {
   const rig = started();
   rig.put(DATA, frameTo(PEER));
