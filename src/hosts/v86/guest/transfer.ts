@@ -147,7 +147,7 @@ export class Transfers {
 
 /** The same services on this machine's loopback interface, where passt leads a guest's connections. */
 export class LoopbackServices implements TcpHost, Disposable {
-  /** Observed: passt of 2023 sends a reset behind the last bytes when the host's end closes first. */
+  /** The sockets below close after the guest's. Whether passt of 2023 bears it the other way round is not settled. */
   readonly guestEnds = true;
   readonly #servers: Server[] = [];
 
