@@ -1,0 +1,11 @@
+/**
+ * A QEMU machine as our far side, by its qtest protocol.
+ *
+ * Life of a client: `startQemu({ devices, networks })`, or `connectQtest(address)` to one that runs → `link` makes requests,
+ * `qmp` is the monitor, `network(id)` the other end of a cable → `new QtestBus(…)` is a `GuestBus` for drivers → `close()`.
+ */
+export { QtestLink, type Said } from "./client.js";
+export { QtestError, type QtestErrorCode } from "./client-error.js";
+export { type QmpEvent, QmpLink } from "./client-qmp.js";
+export { connectQtest, findQemu, Qemu, type QemuOptions, qemuVersion, startQemu } from "./qemu.js";
+export type { NetworkKind, NetworkPeer } from "./qemu-network.js";
