@@ -236,7 +236,8 @@ export class SocketLines implements Lines {
       const line = this.#cutter.take();
       if (line !== undefined) return line;
       const bytes = this.#socket.read(this.#ms);
-      if (bytes !== null) this.#cutter.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1"));
+      if (bytes !== null)
+        this.#cutter.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1"));
       else if (this.#socket.closed) throw new QtestError("qemu-gone", "QEMU has ended");
       else throw new QtestError("timeout", `QEMU did not answer within ${this.#ms / 1000} s`);
     }
