@@ -439,7 +439,9 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
   }
 
   #clearAbort(): void {
-    if (this.#slots.clearAbort()) this.#pushSlots();
+    if (!this.#slots.clearAbort()) return;
+    this.#showSlots();
+    this.#pushSlots();
   }
 
   /** The turn itself looks whether there is something to send, and whether it may. */

@@ -261,4 +261,18 @@ test("with a host that defers work the slot is the chip's until then", () => {
   assert.equal(rig.card.counters().doorbells, 2);
 });
 
+test("with a host that defers work CLRABT gives the slot back to the chip at once", () => {
+  const rig = started();
+  sendSlot(rig, 0, 0x4000_0000, 60);
+  rig.put(FRAME, frameTo(BROADCAST, 60));
+  rig.w32(0x20, FRAME);
+  rig.work.policy = "deferred";
+  rig.w32(0x40, 0x0300_0701); // CLRABT
+  assert.is(rig.r32(0x10), 0x0000_003c); // no TABT, no OWN
+  assert.is(rig.r16(0x60), 0x000e);
+  rig.work.run();
+  assert.is(rig.r32(0x10), 0x0000_a03c);
+  assert.is(rig.far.frames.length, 1);
+});
+
 test.run();
