@@ -7,5 +7,7 @@
 export { QtestLink, type Said } from "./client.js";
 export { QtestError, type QtestErrorCode } from "./client-error.js";
 export { type QmpEvent, QmpLink } from "./client-qmp.js";
-export { connectQtest, findQemu, Qemu, type QemuOptions, qemuVersion, startQemu } from "./qemu.js";
+export { QtestBus, type QtestBusOptions } from "./guest-bus.js";
+export { QtestDma } from "./guest-bus-dma.js";
+export { connectQtest, findQemu, Qemu, type QemuOptions, qemuVersion, sleep, startQemu } from "./qemu.js";
 export type { NetworkKind, NetworkPeer } from "./qemu-network.js";

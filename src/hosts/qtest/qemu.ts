@@ -19,7 +19,7 @@ import { FifoLines } from "./client-lines.js";
 import { QmpLink } from "./client-qmp.js";
 import { SocketLines, SocketThread } from "./client-sockets.js";
 import { Watch } from "./client-watchdog.js";
-import { type NetworkKind, type NetworkPeer, networkPeer } from "./qemu-network.js";
+import { type NetworkKind, type NetworkPeer, networkPeer, PairPeer } from "./qemu-network.js";
 
 export interface QemuOptions {
   /** values of `-device`, such as `virtio-net-pci,netdev=n0,addr=04.0,romfile=` */
@@ -47,6 +47,8 @@ export interface QemuOptions {
 
 const PROGRAM = "qemu-system-x86_64";
 const BIOS_SIZE = 0x1_0000;
+/** behind stdin, stdout and stderr */
+const FIRST_FD = 3;
 
 /** The program's path. @throws QtestError `qemu-missing`, which says what to install */
 export const findQemu = (program: string = PROGRAM): string => {
@@ -165,9 +167,15 @@ export class Qemu implements Disposable {
     const wanted = Object.entries(networks);
     const undo: (() => void)[] = [() => rmSync(directory, { recursive: true, force: true })];
     try {
-      const thread = wanted.length === 0 ? null : new SocketThread();
+      const thread = wanted.every(([, kind]) => kind === "pair") ? null : new SocketThread();
       if (thread !== null) undo.push(() => thread[Symbol.dispose]());
-      const peers = wanted.map(([id, kind]) => networkPeer(thread!, kind, id, directory));
+      const pairs: PairPeer[] = [];
+      const peers = wanted.map(([id, kind]) => {
+        if (kind !== "pair") return networkPeer(thread!, kind, id, directory);
+        const pair = new PairPeer(id, FIRST_FD + pairs.length);
+        pairs.push(pair);
+        return pair;
+      });
       const qtest = new FifoPair(join(directory, "qtest"));
       const qmp = new FifoPair(join(directory, "qmp"));
       undo.push(
@@ -189,8 +197,9 @@ export class Qemu implements Disposable {
         ...["-chardev", `pipe,id=qmp0,path=${qmp.path}`, "-mon", "chardev=qmp0,mode=control"],
       ];
       const errors = join(directory, "errors");
-      const child = start(program, [...this.args, ...own], errors, options.modules);
+      const child = start(program, [...this.args, ...own], errors, options.modules, pairs.length);
       this.#child = child;
+      for (const [i, pair] of pairs.entries()) pair.adopt(child.stdio[FIRST_FD + i]);
       undo.push(() => this.#kill());
       qtest.write("endianness\n");
       let greeting = "";
@@ -246,18 +255,26 @@ export class Qemu implements Disposable {
 
   #kill(): void {
     this.#child.kill("SIGKILL");
+    for (const end of this.#child.stdio.slice(FIRST_FD)) end?.destroy();
     running.delete(this.#child);
   }
 }
 
-/** Its errors go to a file: a pipe would want the event loop. */
-const start = (program: string, args: readonly string[], errors: string, modules: string | undefined): ChildProcess => {
+/** Its errors go to a file: a pipe would want the event loop. @param pairs sockets that it inherits, from descriptor 3 on */
+const start = (
+  program: string,
+  args: readonly string[],
+  errors: string,
+  modules: string | undefined,
+  pairs: number,
+): ChildProcess => {
   const stderr = openSync(errors, "w");
   // With setpriv (util-linux) QEMU goes when we go, whatever becomes of us; without, a signal may leave it behind.
   const guard = canGuard() ? ["setpriv", "--pdeathsig", "KILL", "--"] : [];
   const [command, ...rest] = [...guard, program, ...args];
   const env = modules === undefined ? process.env : { ...process.env, QEMU_MODULE_DIR: modules };
-  const child = spawn(command!, rest, { stdio: ["ignore", "ignore", stderr], env });
+  const inherited = Array.from({ length: pairs }, () => "pipe" as const);
+  const child = spawn(command!, rest, { stdio: ["ignore", "ignore", stderr, ...inherited], env });
   closeSync(stderr);
   child.on("error", () => {}); // told by hasEnded, or by the missing process id
   if (child.pid === undefined) throw new QtestError("qemu-start", `${program} cannot be started`);

@@ -1,0 +1,217 @@
+import type { AccessWidth, Bdf, GuestBus, MsiMessage } from "../../contract/index.js";
+import {
+  ELCR1,
+  ELCR2,
+  PCI_CONFIG_ADDRESS,
+  PCI_CONFIG_DATA,
+  PCI_CONFIG_ENABLE,
+  PCI_HEADER_TYPE,
+  PCI_INTERRUPT_LINE,
+  PCI_INTERRUPT_PIN,
+  PCI_MAX_DEVICES,
+  PCI_MAX_FUNCTIONS,
+  PCI_VENDOR_ID,
+  PIIX_PIRQC,
+  pciBdf,
+  pciDevice,
+} from "../../spec/pci.js";
+import type { QtestLink } from "./client.js";
+import { QtestDma } from "./guest-bus-dma.js";
+import { sleep } from "./qemu.js";
+
+export interface QtestBusOptions {
+  /**
+   * `virtual`: QEMU has the qtest accelerator, and time moves by `delay` only. `real`, the default: QEMU's time is this
+   * machine's, and `delay` waits.
+   */
+  readonly time?: "real" | "virtual";
+  /** interrupts of PIRQA … PIRQD; default 10, 10, 11, 11, as SeaBIOS routes them */
+  readonly irqs?: readonly [number, number, number, number];
+  /** bytes of RAM; default: what fw_cfg says */
+  readonly ram?: number;
+}
+
+/** Where messages go: words of RAM, so that they can be fetched. What is below belongs to firmware on a PC. */
+const MESSAGES = 0x10_0000;
+const MESSAGE_WORDS = 64;
+/** Data of the first message; not 0, which says that none has come. */
+const FIRST_DATA = 0x40;
+const FIRST_FREE = MESSAGES + 0x1000;
+/** Nobody stands there; a request to learn what else has happened. QEMU's own tests read port 0 for that. */
+const IDLE_PORT = 0x80;
+/** Deliveries per poll: a line that nobody acknowledges must not hang it. */
+const ROUNDS = 8;
+/** longest time between two deliveries within `delay`, ns */
+const SLICE = 1_000_000;
+
+const FW_CFG_SELECT = 0x510;
+const FW_CFG_DATA = 0x511;
+const FW_CFG_RAM_SIZE = 3;
+
+const ISA_BRIDGE = pciBdf(0, 1);
+
+interface Vector {
+  readonly handler: () => void;
+}
+
+/** A QEMU `pc` as a driver sees it: what firmware does to chip set and interrupts is done, BARs are not placed. */
+export class QtestBus implements GuestBus {
+  readonly dma: QtestDma;
+  readonly link: QtestLink;
+  readonly #virtual: boolean;
+  #lines: readonly { readonly irq: number; readonly handler: () => void }[] = [];
+  readonly #vectors: (Vector | null)[] = [];
+  #ns = 0;
+  readonly #started = performance.now();
+  #delivering = false;
+
+  constructor(link: QtestLink, options: QtestBusOptions = {}) {
+    const { time = "real", irqs = [10, 10, 11, 11] } = options;
+    this.link = link;
+    this.#virtual = time === "virtual";
+    if (this.#virtual) this.#ns = link.clockStep(0);
+    this.dma = new QtestDma(link, FIRST_FREE, options.ram ?? ramSize(link));
+    link.memset(MESSAGES, 4 * MESSAGE_WORDS, 0);
+    link.irqInterceptIn("ioapic");
+    this.routeInterrupts(irqs);
+  }
+
+  /** What firmware does for INTx: PIRQ routes, level triggers, and each function's Interrupt Line; once more after a reset. */
+  routeInterrupts(irqs: readonly [number, number, number, number]): void {
+    let levels = this.ioRead(ELCR1, 1) | (this.ioRead(ELCR2, 1) << 8);
+    for (const [pirq, irq] of irqs.entries()) {
+      this.configWrite(ISA_BRIDGE, PIIX_PIRQC + pirq, 1, irq);
+      levels |= 1 << irq;
+    }
+    this.ioWrite(ELCR1, 1, levels & 0xff);
+    this.ioWrite(ELCR2, 1, levels >>> 8);
+    for (const bdf of this.functions()) {
+      const pin = this.configRead(bdf, PCI_INTERRUPT_PIN, 1);
+      // PIIX3 swizzles: INTA# of slot 1 is PIRQA.
+      if (pin >= 1 && pin <= 4)
+        this.configWrite(bdf, PCI_INTERRUPT_LINE, 1, irqs[((pciDevice(bdf) + pin - 2) & 3) as 0 | 1 | 2 | 3]);
+    }
+  }
+
+  /** The functions of bus 0. */
+  functions(): readonly Bdf[] {
+    const found: Bdf[] = [];
+    for (let device = 0; device < PCI_MAX_DEVICES; device++)
+      for (let fn = 0; fn < PCI_MAX_FUNCTIONS; fn++) {
+        const bdf = pciBdf(0, device, fn);
+        const present = this.configRead(bdf, PCI_VENDOR_ID, 2) !== 0xffff;
+        if (present) found.push(bdf);
+        if (fn === 0 && (!present || (this.configRead(bdf, PCI_HEADER_TYPE, 1) & 0x80) === 0)) break;
+      }
+    return found;
+  }
+
+  configRead(bdf: Bdf, offset: number, width: AccessWidth): number {
+    this.#select(bdf, offset);
+    return this.link.in(PCI_CONFIG_DATA + (offset & 3), width);
+  }
+  configWrite(bdf: Bdf, offset: number, width: AccessWidth, value: number): void {
+    this.#select(bdf, offset);
+    this.link.out(PCI_CONFIG_DATA + (offset & 3), width, value);
+  }
+  ioRead(port: number, width: AccessWidth): number {
+    return this.link.in(port, width);
+  }
+  ioWrite(port: number, width: AccessWidth, value: number): void {
+    this.link.out(port, width, value);
+  }
+  memRead(address: number, width: AccessWidth): number {
+    return this.link.readMem(address, width);
+  }
+  memWrite(address: number, width: AccessWidth, value: number): void {
+    this.link.writeMem(address, width, value);
+  }
+
+  onLine(irq: number, handler: () => void): Disposable {
+    const entry = { irq, handler };
+    this.#lines = [...this.#lines, entry];
+    return {
+      [Symbol.dispose]: () => {
+        this.#lines = this.#lines.filter((other) => other !== entry);
+      },
+    };
+  }
+
+  allocMessage(handler: () => void): MsiMessage | null {
+    const free = this.#vectors.indexOf(null);
+    const n = free >= 0 ? free : this.#vectors.length;
+    if (n === MESSAGE_WORDS) return null;
+    const vector: Vector = { handler };
+    this.#vectors[n] = vector;
+    const address = MESSAGES + 4 * n;
+    this.link.memset(address, 4, 0); // a message to who had it before
+    return {
+      address,
+      data: FIRST_DATA + n,
+      [Symbol.dispose]: () => {
+        if (this.#vectors[n] === vector) this.#vectors[n] = null;
+      },
+    };
+  }
+
+  poll(): boolean {
+    if (this.#delivering) return false; // from inside a handler, where interrupts are off
+    this.#delivering = true;
+    let ran = false;
+    try {
+      for (let round = 0; round < ROUNDS && this.#round(); round++) ran = true;
+    } finally {
+      this.#delivering = false;
+    }
+    return ran;
+  }
+
+  delay(us: number): void {
+    let left = Math.max(0, Math.ceil(us * 1000));
+    const until = this.now() + left;
+    this.poll();
+    for (; left > 0; left = until - this.now()) {
+      if (this.#virtual) this.#ns = this.link.clockStep(Math.min(left, SLICE));
+      else sleep(Math.min(left, SLICE) / 1e6);
+      this.poll();
+    }
+  }
+
+  now(): number {
+    return this.#virtual ? this.#ns : Math.floor((performance.now() - this.#started) * 1e6);
+  }
+
+  #select(bdf: Bdf, offset: number): void {
+    this.link.out(PCI_CONFIG_ADDRESS, 4, (PCI_CONFIG_ENABLE | (bdf << 8) | (offset & 0xfc)) >>> 0);
+  }
+
+  /** Asks what has come, and delivers it. @returns whether a handler ran */
+  #round(): boolean {
+    let ran = false;
+    if (this.#vectors.some((vector) => vector !== null)) {
+      const words = this.link.read(MESSAGES, 4 * this.#vectors.length);
+      for (const [n, vector] of this.#vectors.entries()) {
+        if (words[4 * n] === 0) continue;
+        // Taken before the handler runs: what comes meanwhile starts another round.
+        this.link.memset(MESSAGES + 4 * n, 4, 0);
+        if (vector === null) continue;
+        vector.handler();
+        ran = true;
+      }
+    } else this.link.inb(IDLE_PORT);
+    for (const entry of this.#lines) {
+      if (!this.link.level(entry.irq) || !this.#lines.includes(entry)) continue;
+      entry.handler();
+      ran = true;
+    }
+    return ran;
+  }
+}
+
+/** RAM below 4 GiB as QEMU's fw_cfg tells it. QEMU docs/specs/fw_cfg */
+const ramSize = (link: QtestLink): number => {
+  link.outw(FW_CFG_SELECT, FW_CFG_RAM_SIZE);
+  let size = 0;
+  for (let i = 0; i < 8; i++) size += link.inb(FW_CFG_DATA) * 2 ** (8 * i);
+  return Math.min(size, 0xc000_0000);
+};
