@@ -1,22 +1,8 @@
 import type { AccessWidth, Bdf, GuestBus, MsiMessage } from "../../contract/index.js";
-import {
-  ELCR1,
-  ELCR2,
-  PCI_CONFIG_ADDRESS,
-  PCI_CONFIG_DATA,
-  PCI_CONFIG_ENABLE,
-  PCI_HEADER_TYPE,
-  PCI_INTERRUPT_LINE,
-  PCI_INTERRUPT_PIN,
-  PCI_MAX_DEVICES,
-  PCI_MAX_FUNCTIONS,
-  PCI_VENDOR_ID,
-  PIIX_PIRQC,
-  pciBdf,
-  pciDevice,
-} from "../../spec/pci.js";
+import { PCI_CONFIG_ADDRESS, PCI_CONFIG_DATA, PCI_CONFIG_ENABLE } from "../../spec/pci.js";
 import type { QtestLink } from "./client.js";
 import { QtestDma } from "./guest-bus-dma.js";
+import { functionsOf, type PirqRoutes, placeBars, routeInterrupts, SEABIOS_ROUTES } from "./guest-bus-firmware.js";
 import { sleep } from "./qemu.js";
 
 export interface QtestBusOptions {
@@ -26,7 +12,9 @@ export interface QtestBusOptions {
    */
   readonly time?: "real" | "virtual";
   /** interrupts of PIRQA … PIRQD; default 10, 10, 11, 11, as SeaBIOS routes them */
-  readonly irqs?: readonly [number, number, number, number];
+  readonly irqs?: PirqRoutes;
+  /** routes interrupts and places BARs, for machines on which no firmware runs; default true */
+  readonly firmware?: boolean;
   /** bytes of RAM; default: what fw_cfg says */
   readonly ram?: number;
 }
@@ -48,17 +36,16 @@ const FW_CFG_SELECT = 0x510;
 const FW_CFG_DATA = 0x511;
 const FW_CFG_RAM_SIZE = 3;
 
-const ISA_BRIDGE = pciBdf(0, 1);
-
 interface Vector {
   readonly handler: () => void;
 }
 
-/** A QEMU `pc` as a driver sees it: what firmware does to chip set and interrupts is done, BARs are not placed. */
+/** A QEMU `pc` as a driver sees it: no firmware has run there, so this does its work. Bridges are not numbered. */
 export class QtestBus implements GuestBus {
   readonly dma: QtestDma;
   readonly link: QtestLink;
   readonly #virtual: boolean;
+  readonly #routes: PirqRoutes;
   #lines: readonly { readonly irq: number; readonly handler: () => void }[] = [];
   readonly #vectors: (Vector | null)[] = [];
   #ns = 0;
@@ -66,44 +53,22 @@ export class QtestBus implements GuestBus {
   #delivering = false;
 
   constructor(link: QtestLink, options: QtestBusOptions = {}) {
-    const { time = "real", irqs = [10, 10, 11, 11] } = options;
+    const { time = "real", irqs = SEABIOS_ROUTES, firmware = true } = options;
     this.link = link;
     this.#virtual = time === "virtual";
     if (this.#virtual) this.#ns = link.clockStep(0);
     this.dma = new QtestDma(link, FIRST_FREE, options.ram ?? ramSize(link));
     link.memset(MESSAGES, 4 * MESSAGE_WORDS, 0);
     link.irqInterceptIn("ioapic");
-    this.routeInterrupts(irqs);
+    this.#routes = irqs;
+    if (firmware) this.firmware();
   }
 
-  /** What firmware does for INTx: PIRQ routes, level triggers, and each function's Interrupt Line; once more after a reset. */
-  routeInterrupts(irqs: readonly [number, number, number, number]): void {
-    let levels = this.ioRead(ELCR1, 1) | (this.ioRead(ELCR2, 1) << 8);
-    for (const [pirq, irq] of irqs.entries()) {
-      this.configWrite(ISA_BRIDGE, PIIX_PIRQC + pirq, 1, irq);
-      levels |= 1 << irq;
-    }
-    this.ioWrite(ELCR1, 1, levels & 0xff);
-    this.ioWrite(ELCR2, 1, levels >>> 8);
-    for (const bdf of this.functions()) {
-      const pin = this.configRead(bdf, PCI_INTERRUPT_PIN, 1);
-      // PIIX3 swizzles: INTA# of slot 1 is PIRQA.
-      if (pin >= 1 && pin <= 4)
-        this.configWrite(bdf, PCI_INTERRUPT_LINE, 1, irqs[((pciDevice(bdf) + pin - 2) & 3) as 0 | 1 | 2 | 3]);
-    }
-  }
-
-  /** The functions of bus 0. */
-  functions(): readonly Bdf[] {
-    const found: Bdf[] = [];
-    for (let device = 0; device < PCI_MAX_DEVICES; device++)
-      for (let fn = 0; fn < PCI_MAX_FUNCTIONS; fn++) {
-        const bdf = pciBdf(0, device, fn);
-        const present = this.configRead(bdf, PCI_VENDOR_ID, 2) !== 0xffff;
-        if (present) found.push(bdf);
-        if (fn === 0 && (!present || (this.configRead(bdf, PCI_HEADER_TYPE, 1) & 0x80) === 0)) break;
-      }
-    return found;
+  /** What firmware does: interrupts routed, BARs placed. Once more after a reset, or when a device has come. */
+  firmware(): void {
+    const functions = functionsOf(this);
+    routeInterrupts(this, functions, this.#routes);
+    placeBars(this, functions);
   }
 
   configRead(bdf: Bdf, offset: number, width: AccessWidth): number {

@@ -9,5 +9,6 @@ export { QtestError, type QtestErrorCode } from "./client-error.js";
 export { type QmpEvent, QmpLink } from "./client-qmp.js";
 export { QtestBus, type QtestBusOptions } from "./guest-bus.js";
 export { QtestDma } from "./guest-bus-dma.js";
+export { functionsOf, type PirqRoutes, placeBars, routeInterrupts, SEABIOS_ROUTES } from "./guest-bus-firmware.js";
 export { connectQtest, findQemu, Qemu, type QemuOptions, qemuVersion, sleep, startQemu } from "./qemu.js";
 export type { NetworkKind, NetworkPeer } from "./qemu-network.js";

@@ -164,5 +164,4 @@ export const networkPeer = (
   kind: Exclude<NetworkKind, "pair">,
   id: string,
   directory: string,
-): NetworkPeer =>
-  kind === "stream" ? new StreamPeer(thread, id, `${directory}/${id}`) : new DatagramPeer(thread, id);
+): NetworkPeer => (kind === "stream" ? new StreamPeer(thread, id, `${directory}/${id}`) : new DatagramPeer(thread, id));
