@@ -6,7 +6,7 @@ import { ConfigError, copyBytes, hex } from "../../src/bytes/index.js";
  * written. Not part of the card's state: whoever saves a machine keeps the disk's bytes, too.
  */
 export interface BlockBackend {
-  /** bytes; a multiple of the card's block size, and fixed */
+  /** bytes; a multiple of the card's block size. It changes between requests only, and then the card's `resized` is called */
   readonly size: number;
   /** refuses to be written; the card then offers VIRTIO_BLK_F_RO */
   readonly readOnly: boolean;

@@ -9,7 +9,7 @@ import { ConfigError, hex } from "../../src/bytes/index.js";
 import { VIRTIO_BLK_ID_BYTES, VIRTIO_BLK_SECTOR_SIZE } from "../../src/spec/virtio-blk.js";
 import { type Personality, VirtioPciFunction, type VirtioPciOptions } from "../../src/virtio/index.js";
 import { type BlockBackend, memoryDisk } from "./backend.js";
-import { VirtioBlkModel } from "./model.js";
+import { checkDiskSize, VirtioBlkModel } from "./model.js";
 import type { BlkCounters } from "./request.js";
 
 export { type BlockBackend, type MemoryDiskOptions, memoryDisk } from "./backend.js";
@@ -51,6 +51,14 @@ export class VirtioBlkFunction extends VirtioPciFunction {
     this.#model = model;
   }
 
+  /**
+   * To be called when the backend's size has become another one: the driver is told its new capacity. What a queue asks
+   * for beyond the end fails from then on. VIRTIO 1.3 §5.2.6.1 @throws ConfigError `virtio-blk-size`
+   */
+  resized(): void {
+    this.#model.resized();
+  }
+
   /** A copy of the counters. */
   counters(): BlkCounters {
     return this.#model.counters(this.core.doorbells, this.core.interrupts);
@@ -72,11 +80,7 @@ export function virtioBlk(options: VirtioBlkOptions = {}): VirtioBlkFunction {
       "virtio-blk-block-size",
       `virtio-blk: blocks of ${hex(blkSize)} bytes; expected a power of two, 512 … 32768`,
     );
-  if (!Number.isSafeInteger(backend.size) || backend.size <= 0 || backend.size % blkSize !== 0)
-    throw new ConfigError(
-      "virtio-blk-size",
-      `virtio-blk: a disk of ${hex(backend.size)} bytes; expected a multiple of ${blkSize} above 0`,
-    );
+  checkDiskSize(backend.size, blkSize);
   if (serial.length > VIRTIO_BLK_ID_BYTES || !/^[ -~]*$/.test(serial))
     throw new ConfigError(
       "virtio-blk-serial",

@@ -211,4 +211,44 @@ test("a disk in memory: bytes given or zeros, cleared when discarded", () => {
   assert.is(memoryDisk({ contents: 2048, readOnly: true }).readOnly, true);
 });
 
+test("a disk that is resized shows its new capacity, interrupts for it, and fails what lies beyond its end", () => {
+  const disk = new TestDisk(64 * 512);
+  const g = new Guest({ disk });
+  assert.equal(g.read(63, 512), [0, 513]);
+  Object.defineProperty(disk, "size", { value: 32 * 512 });
+  g.isr; // of the request
+  g.card.resized();
+  assert.equal([g.config(0, 4), g.config(4, 4)], [32, 0]);
+  assert.is(g.isr, 2);
+  assert.equal(g.read(31, 512), [0, 513]);
+  assert.is(g.read(32, 512)[0], 1);
+  g.isr;
+  g.card.resized(); // nothing new
+  assert.is(g.isr, 0);
+  Object.defineProperty(disk, "size", { value: 100 });
+  assert.throws(
+    () => g.card.resized(),
+    (error: unknown) => error instanceof ConfigError && error.code === "virtio-blk-size",
+  );
+  assert.is(g.config(0, 4), 32);
+});
+
+test("with configSetsQueueIsr a change of the configuration sets both bits of ISR status, as in QEMU", () => {
+  const disk = new TestDisk(64 * 512);
+  const g = new Guest({ disk, card: { configSetsQueueIsr: true } });
+  Object.defineProperty(disk, "size", { value: 32 * 512 });
+  g.card.resized();
+  assert.is(g.isr, 3);
+});
+
+test("features that are withheld are not offered by either interface, ring features among them", () => {
+  const offered = (via: "legacy" | "modern", withhold: number[]) =>
+    new Guest({ via, card: { withhold } }).offered >>> 0;
+  for (const via of ["legacy", "modern"] as const) {
+    const all = offered(via, []);
+    assert.is(all & 0x3000_0200, 0x3000_0200); // EVENT_IDX, INDIRECT_DESC, FLUSH
+    assert.is(offered(via, [9, 28, 29]), (all & ~0x3000_0200) >>> 0);
+  }
+});
+
 test.run();

@@ -1,4 +1,4 @@
-import { StateError, StateReader } from "../../src/bytes/index.js";
+import { ConfigError, hex, StateError, StateReader } from "../../src/bytes/index.js";
 import type { SavedState } from "../../src/contract/index.js";
 import { VIRTIO_ID_BLOCK } from "../../src/spec/virtio.js";
 import {
@@ -69,13 +69,15 @@ export class VirtioBlkModel implements VirtioDevice {
   readonly queues: readonly QueueDeclaration[];
   readonly configLength: number;
   readonly configRegisters = VIRTIO_BLK_CONFIG;
-  readonly #size: number; // bytes of the disk
+  readonly #backend: BlockBackend;
+  readonly #blkSize: number;
 
   // wiring
   #bus: VirtioBus | null = null;
 
   // volatile state
-  readonly #config: Uint8Array; // only `writeback` in it ever changes
+  readonly #config: Uint8Array; // only `writeback` in it changes, and the capacity with the backend's size
+  #size: number; // bytes of the disk
   readonly #request: Request;
   readonly #chain = new DescriptorChain(); // filled and used up within a run: the queues can share it
   readonly #counters = new Float64Array(COUNTERS);
@@ -96,6 +98,8 @@ export class VirtioBlkModel implements VirtioDevice {
       ...(writeZeroes ? [VIRTIO_BLK_F_WRITE_ZEROES] : []),
     );
     this.queues = Array.from({ length: queues }, (_, i) => ({ name: `requestq${i + 1}`, size: queueSize }));
+    this.#backend = backend;
+    this.#blkSize = blkSize;
     this.#size = backend.size;
     // As far as the last offered field, as QEMU: what is behind reads all ones.
     const last = writeZeroes ? C.write_zeroes_may_unmap : discard ? C.discard_sector_alignment : C.num_queues;
@@ -172,6 +176,16 @@ export class VirtioBlkModel implements VirtioDevice {
     this.#negotiated(FeatureSet.NONE);
   }
 
+  /** The backend's size is another one: shows it and tells the driver. §5.2.6.1 @throws ConfigError `virtio-blk-size` */
+  resized(): void {
+    const { size } = this.#backend;
+    checkDiskSize(size, this.#blkSize);
+    if (size === this.#size) return;
+    this.#size = size;
+    showCapacity(this.#config, size);
+    this.#bus?.configChanged(true);
+  }
+
   counters(doorbells: number, interrupts: number): BlkCounters {
     const at = (i: number): number => this.#counters[i]!;
     return {
@@ -218,6 +232,25 @@ export class VirtioBlkModel implements VirtioDevice {
   }
 }
 
+/** @throws ConfigError `virtio-blk-size` */
+export const checkDiskSize = (size: number, blkSize: number): void => {
+  if (Number.isSafeInteger(size) && size > 0 && size % blkSize === 0) return;
+  throw new ConfigError(
+    "virtio-blk-size",
+    `virtio-blk: a disk of ${hex(size)} bytes; expected a multiple of ${blkSize} above 0`,
+  );
+};
+
+/** Capacity, and the geometry that is made up of it. */
+const showCapacity = (config: Uint8Array, size: number): void => {
+  const view = new DataView(config.buffer);
+  const sectors = size / VIRTIO_BLK_SECTOR_SIZE;
+  const cylinders = Math.floor(sectors / (HEADS * TRACK_SECTORS));
+  view.setUint32(C.capacity_lo.at, sectors % 0x1_0000_0000, true);
+  view.setUint32(C.capacity_hi.at, Math.floor(sectors / 0x1_0000_0000), true);
+  view.setUint16(C.cylinders.at, Math.min(Math.max(cylinders, MIN_CYLINDERS), MAX_CYLINDERS), true);
+};
+
 /** The device configuration after a reset. §5.2.4 */
 const configuration = (
   size: number,
@@ -228,12 +261,8 @@ const configuration = (
 ): Uint8Array => {
   const config = new Uint8Array(VIRTIO_BLK_CONFIG.size);
   const view = new DataView(config.buffer);
-  const sectors = size / VIRTIO_BLK_SECTOR_SIZE;
-  const cylinders = Math.floor(sectors / (HEADS * TRACK_SECTORS));
-  view.setUint32(C.capacity_lo.at, sectors % 0x1_0000_0000, true);
-  view.setUint32(C.capacity_hi.at, Math.floor(sectors / 0x1_0000_0000), true);
+  showCapacity(config, size);
   view.setUint32(C.seg_max.at, queueSize - 2, true);
-  view.setUint16(C.cylinders.at, Math.min(Math.max(cylinders, MIN_CYLINDERS), MAX_CYLINDERS), true);
   config[C.heads.at] = HEADS;
   config[C.sectors.at] = TRACK_SECTORS;
   view.setUint32(C.blk_size.at, blkSize, true);

@@ -7,7 +7,7 @@
  */
 import { ConfigError, parseMac } from "../../src/bytes/index.js";
 import type { NetPort, Nic, NicCounters } from "../../src/contract/index.js";
-import { VIRTIO_NET_MAX_MTU, VIRTIO_NET_MIN_MTU } from "../../src/spec/virtio-net.js";
+import { VIRTIO_NET_MAX_MTU, VIRTIO_NET_MIN_MTU, VIRTIO_NET_PREREQUISITES } from "../../src/spec/virtio-net.js";
 import { type Personality, VirtioPciFunction, type VirtioPciOptions } from "../../src/virtio/index.js";
 import type { OffloadOptions } from "./features.js";
 import { VirtioNetModel } from "./model.js";
@@ -120,6 +120,17 @@ export class VirtioNetFunction extends VirtioPciFunction implements Nic {
   }
 }
 
+/** These bits, and those that nothing is left of what they need. VIRTIO 1.3 §5.1.3.1 */
+const withWhatNeedsThem = (bits: readonly number[]): number[] => {
+  const withheld = new Set(bits);
+  for (let before = -1; before !== withheld.size; ) {
+    before = withheld.size;
+    for (const [bit, anyOf] of VIRTIO_NET_PREREQUISITES)
+      if (anyOf.every((need) => withheld.has(need))) withheld.add(bit);
+  }
+  return [...withheld];
+};
+
 /**
  * A virtio network card, ready to plug into a slot.
  * @throws ConfigError `mac-address`, `virtio-net-mtu`, `virtio-net-offloads`, `virtio-net-speed`, `virtio-net-queue-pairs`, `virtio-net-tx-policy`, `virtio-queue-size`, `virtio-vectors`, `virtio-personality`
@@ -150,5 +161,5 @@ export function virtioNet(options: VirtioNetOptions = {}): VirtioNetFunction {
     notfCoal,
     txDelay: delayOf(txPolicy),
   });
-  return new VirtioNetFunction(model, options);
+  return new VirtioNetFunction(model, { ...options, withhold: withWhatNeedsThem(options.withhold ?? []) });
 }

@@ -589,4 +589,18 @@ test("a crafted snapshot of the card is refused and changes nothing", () => {
   );
 });
 
+test("a feature that is withheld takes along what needs it, and nothing else", () => {
+  const offered = (withhold: number[]) => {
+    const card = virtioNet({ personality: "modern", withhold });
+    card.barWrite(4, 0, 4, 0);
+    return card.barRead(4, 4, 4);
+  };
+  const all = offered([]);
+  assert.is(offered([15]), all - 2 ** 15); // MRG_RXBUF
+  // CTRL_VQ (17) and CTRL_RX, CTRL_VLAN, CTRL_RX_EXTRA, GUEST_ANNOUNCE, CTRL_MAC_ADDR. VIRTIO 1.3 §5.1.3.1
+  assert.is(offered([17]), all - (2 ** 17 + 2 ** 18 + 2 ** 19 + 2 ** 20 + 2 ** 21 + 2 ** 23));
+  assert.is(offered([11]), all - 2 ** 11); // HOST_TSO4; HOST_ECN has HOST_TSO6 left
+  assert.is(offered([11, 12]), all - (2 ** 11 + 2 ** 12 + 2 ** 13));
+});
+
 test.run();

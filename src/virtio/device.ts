@@ -136,6 +136,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
   readonly #modernOffer: FeatureSet;
   readonly #offered: FeatureSet; // by either interface
   readonly #version1Needed: boolean;
+  readonly #configIsr: number; // what a change of the configuration sets in ISR status
 
   // wiring
   seams: FunctionSeams = UNPLUGGED;
@@ -167,16 +168,26 @@ export class VirtioCore implements VirtioBus, QueueRunner {
   /** INTx rises and messages */
   interrupts = 0;
 
-  /** @param options features of ring and transport to offer besides those of `RING_FEATURES`; only modern drivers see them */
-  constructor(device: VirtioDevice, personality: Personality, options: FeatureSet = FeatureSet.NONE) {
+  /**
+   * @param options features of ring and transport to offer besides those of `RING_FEATURES`; only modern drivers see them
+   * @param withheld features that are not offered, whoever would; @param configIsr bits of ISR status for a changed configuration
+   */
+  constructor(
+    device: VirtioDevice,
+    personality: Personality,
+    options: FeatureSet = FeatureSet.NONE,
+    withheld: FeatureSet = FeatureSet.NONE,
+    configIsr: number = VIRTIO_PCI_ISR_CONFIG,
+  ) {
     this.device = device;
+    this.#configIsr = configIsr;
     this.#split = device.queues.map(({ size }, index) => new SplitQueue(index, size));
     const packed = options.has(VIRTIO_F_RING_PACKED);
     this.#packed = packed ? device.queues.map(({ size }, index) => new PackedQueue(index, size)) : [];
     this.queues = this.#split;
     this.#control = new Uint8Array(device.queues.length);
-    const offer = device.features.or(RING_FEATURES);
-    this.#legacyOffer = personality === "modern" ? FeatureSet.NONE : offer.or(LEGACY_FEATURES);
+    const offer = device.features.or(RING_FEATURES).without(withheld);
+    this.#legacyOffer = personality === "modern" ? FeatureSet.NONE : offer.or(LEGACY_FEATURES.without(withheld));
     this.#modernOffer =
       personality === "legacy"
         ? FeatureSet.NONE
@@ -387,7 +398,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
 
   configChanged(notify: boolean): void {
     this.#configDirty = true;
-    if (notify && this.running) this.#raise(VIRTIO_PCI_ISR_CONFIG, this.configVector);
+    if (notify && this.running) this.#raise(this.#configIsr, this.configVector);
   }
 
   fail(code: string, value: number): void {

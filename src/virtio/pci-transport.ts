@@ -36,6 +36,8 @@ import {
   VIRTIO_PCI_CONFIG_OFF_MSIX,
   VIRTIO_PCI_CONFIG_OFF_NO_MSIX,
   VIRTIO_PCI_ISR,
+  VIRTIO_PCI_ISR_CONFIG,
+  VIRTIO_PCI_ISR_QUEUE,
   VIRTIO_PCI_LEGACY,
   VIRTIO_PCI_MODERN_ID_BASE,
   VIRTIO_PCI_NOTIFY_CAP_MULT,
@@ -94,6 +96,13 @@ export interface VirtioPciOptions {
   readonly notificationData?: boolean;
   /** Offers VIRTIO_F_NOTIF_CONFIG_DATA to modern drivers. Default false */
   readonly notifConfigData?: boolean;
+  /** Bits of features that are not offered though the card has them, those of rings among them; default none */
+  readonly withhold?: readonly number[];
+  /**
+   * Deviation: a change of the configuration sets both bits of ISR status, as in QEMU, whose own tests wait for the wrong
+   * one. Default false: bit 1. §4.1.4.5
+   */
+  readonly configSetsQueueIsr?: boolean;
 }
 
 /** Features that are offered by option, to modern drivers alone. */
@@ -566,7 +575,9 @@ class PciTransport implements Model {
         `${device.name}: ${chosen.join(", ")}: only modern drivers can see that`,
       );
     const offered = FeatureSet.of(...chosen.map((name) => BY_OPTION[name]));
-    const core = new VirtioCore(device, personality, offered);
+    const { withhold = [], configSetsQueueIsr = false } = options;
+    const configIsr = configSetsQueueIsr ? VIRTIO_PCI_ISR_CONFIG | VIRTIO_PCI_ISR_QUEUE : VIRTIO_PCI_ISR_CONFIG;
+    const core = new VirtioCore(device, personality, offered, FeatureSet.of(...withhold), configIsr);
     this.core = core;
 
     const capabilities: Capability[] = [];
