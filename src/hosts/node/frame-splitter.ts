@@ -16,17 +16,20 @@ export type FrameTaker = (bytes: Uint8Array, start: number, length: number) => V
  * waits for `resume`, and no other chunk may come before.
  */
 export class FrameSplitter {
-  /** frames shorter than an Ethernet header, left out */
+  /** frames shorter than `shortest`, left out */
   runts = 0;
   readonly #take: FrameTaker;
+  readonly #shortest: number;
   readonly #partial = new Uint8Array(LENGTH_SIZE + STREAM_FRAME_MAX);
   #have = 0; // bytes in #partial
   #chunk: Uint8Array | null = null;
   #at = 0; // index of the first byte of #chunk that was not consumed
   #held = false; // a frame was answered `later`
 
-  constructor(take: FrameTaker) {
+  /** @param shortest bytes of the shortest frame that is handed on */
+  constructor(take: FrameTaker, shortest = ETHER_HDR_LEN) {
     this.#take = take;
+    this.#shortest = shortest;
   }
 
   /** Whether a frame was answered `later` and waits. */
@@ -84,7 +87,7 @@ export class FrameSplitter {
   /** @returns false: the frame is to be offered again */
   #hand(bytes: Uint8Array, start: number, length: number): boolean {
     this.#held = false;
-    if (length < ETHER_HDR_LEN) this.runts++;
+    if (length < this.#shortest) this.runts++;
     else if (this.#take(bytes, start, length) === "later") this.#held = this.#chunk !== null; // null: reset meanwhile
     return !this.#held;
   }

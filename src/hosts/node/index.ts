@@ -18,4 +18,5 @@ export {
   StreamPort,
   type StreamPortOptions,
   StreamServer,
+  streamOn,
 } from "./stream-port.js";

@@ -9,7 +9,7 @@ import { ConfigError } from "../../bytes/index.js";
 import type { Verdict } from "../../contract/index.js";
 import { connect } from "../../net/index.js";
 import { frameOf, packetOf, ramp, segmentsOf, TestPort } from "../../net/testing.js";
-import { connectStream, listenStream, type StreamAddress, StreamError, type StreamPort } from "./index.js";
+import { connectStream, listenStream, type StreamAddress, StreamError, type StreamPort, streamOn } from "./index.js";
 
 const until = async (what: string, condition: () => boolean): Promise<void> => {
   for (let i = 0; !condition(); i++) {
@@ -351,6 +351,30 @@ test("what cannot be is told at once, what does not work with its cause", async 
     () => server.address,
     (error: unknown) => error instanceof StreamError && error.code === "closed",
   );
+});
+
+test("with padRunts a frame shorter than a header comes filled up with zeros, also after later", async () => {
+  const listener = createServer();
+  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
+  const { port: number } = listener.address() as { port: number };
+  const accepted = new Promise<Socket>((resolve) => listener.once("connection", resolve));
+  const peer = connectSocket(number, "127.0.0.1");
+  const port = streamOn(await accepted, { padRunts: true });
+  const far = new TestPort();
+  const cable = connect(far, port);
+  let refusals = 1;
+  far.verdict = () => (refusals-- > 0 ? "later" : "taken");
+  peer.write(prefixed(Uint8Array.of(0x54, 0x45, 0x53, 0x54, 0), new Uint8Array(0), ramp(20)));
+  await until("the refusal", () => refusals === 0);
+  far.far?.ready(0);
+  await until("the frames", () => far.taken.length === 2);
+  assert.equal([...far.taken[0]!.frame], [0x54, 0x45, 0x53, 0x54, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+  assert.equal(far.taken[1]?.frame, ramp(20));
+  assert.is(port.counters().inDropped, 1); // the empty one
+  cable[Symbol.dispose]();
+  port[Symbol.dispose]();
+  peer.destroy();
+  listener.close();
 });
 
 test.run();

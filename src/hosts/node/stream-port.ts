@@ -11,6 +11,11 @@ export interface StreamPortOptions {
   readonly queueBytes?: number;
   /** bytes without FCS, 60 … 65 536; default 65 536. Longer frames to the peer are dropped */
   readonly longestFrame?: number;
+  /**
+   * Whether frames from the peer that are shorter than an Ethernet header are filled up with zeros to its 14 bytes instead
+   * of left out: QEMU's own tests send five. Default false
+   */
+  readonly padRunts?: boolean;
   /** ms after which a client tries again, 0 (the default): never. A server takes the next peer in any case */
   readonly reconnectMs?: number;
 }
@@ -60,7 +65,7 @@ const nameOf = (address: StreamAddress): string =>
 
 function check(
   address: StreamAddress,
-  { queueBytes = QUEUE_BYTES, longestFrame = LONGEST, reconnectMs = 0 }: StreamPortOptions,
+  { queueBytes = QUEUE_BYTES, longestFrame = LONGEST, reconnectMs = 0, padRunts = false }: StreamPortOptions,
 ) {
   if (
     "path" in address
@@ -77,7 +82,7 @@ function check(
     );
   if (!(reconnectMs >= 0 && reconnectMs <= 0x7fff_ffff))
     throw new ConfigError("stream-reconnect", `reconnect after ${reconnectMs} ms: expected 0 … 2^31−1`);
-  return { queueBytes, longestFrame, reconnectMs };
+  return { queueBytes, longestFrame, reconnectMs, padRunts };
 }
 
 /**
@@ -91,7 +96,8 @@ function check(
  */
 export class StreamPort implements NetPort {
   readonly #limits: EndpointLimits;
-  readonly #splitter = new FrameSplitter((bytes, start, length) => this.#deliver(bytes, start, length));
+  readonly #splitter: FrameSplitter;
+  readonly #padded = new Uint8Array(ETHER_HDR_LEN);
   readonly #listeners = new Set<PeerListener>();
   readonly #waiting = new Set<number>(); // queue hints that were answered `later`
   #far: NetEndpoint | null = null;
@@ -116,7 +122,11 @@ export class StreamPort implements NetPort {
   #refusedPeers = 0;
 
   /** @param stop what ends connecting or listening; see `connectStream` and `listenStream` */
-  constructor(queueBytes: number, longestFrame: number, stop: () => void) {
+  constructor(queueBytes: number, longestFrame: number, padRunts: boolean, stop: () => void) {
+    this.#splitter = new FrameSplitter(
+      (bytes, start, length) => this.#deliver(bytes, start, length),
+      padRunts ? 1 : ETHER_HDR_LEN,
+    );
     this.#filling = new Uint8Array(queueBytes >>> 1);
     this.#flying = new Uint8Array(queueBytes >>> 1);
     this.#limits = { csum: false, tso4: false, tso6: false, uso: false, longestFrame, holds: true };
@@ -299,6 +309,11 @@ export class StreamPort implements NetPort {
   }
 
   #deliver(bytes: Uint8Array, start: number, length: number): Verdict {
+    if (length < ETHER_HDR_LEN) {
+      const padded = this.#padded.fill(0);
+      padded.set(bytes.subarray(start, start + length));
+      return this.#deliver(padded, 0, ETHER_HDR_LEN);
+    }
     const verdict = this.#far === null ? "dropped" : this.#far.offer(bytes, start, length, null, 0);
     if (verdict === "dropped") this.#inDropped++;
     else if (verdict === "taken") {
@@ -332,10 +347,10 @@ export class StreamPort implements NetPort {
  * @throws ConfigError `stream-address`, `stream-frame`, `stream-queue`, `stream-reconnect`; rejects with StreamError `connect`
  */
 export async function connectStream(address: StreamAddress, options: StreamPortOptions = {}): Promise<StreamPort> {
-  const { queueBytes, longestFrame, reconnectMs } = check(address, options);
+  const { queueBytes, longestFrame, reconnectMs, padRunts } = check(address, options);
   let timer: NodeJS.Timeout | undefined;
   let trying: Socket | null = null;
-  const port = new StreamPort(queueBytes, longestFrame, () => {
+  const port = new StreamPort(queueBytes, longestFrame, padRunts, () => {
     clearTimeout(timer);
     trying?.destroy();
   });
@@ -363,15 +378,23 @@ export async function connectStream(address: StreamAddress, options: StreamPortO
   return port;
 }
 
+/** A port on a socket that is connected already, such as one inherited from who started this process; it is owned from now on. */
+export function streamOn(socket: Socket, options: StreamPortOptions = {}): StreamPort {
+  const { queueBytes, longestFrame, padRunts } = check({ path: "inherited" }, options);
+  const port = new StreamPort(queueBytes, longestFrame, padRunts, () => {});
+  port.adopt(socket);
+  return port;
+}
+
 /**
  * Listens for a peer: QEMU with `-netdev stream`, or another port. Resolves when it listens; `connected` and `onPeer` tell
  * when the peer is there. One peer at a time: others are sent away until it has gone.
  * @throws ConfigError as `connectStream`; rejects with StreamError `listen`
  */
 export async function listenStream(address: StreamAddress, options: StreamPortOptions = {}): Promise<StreamServer> {
-  const { queueBytes, longestFrame } = check(address, options);
+  const { queueBytes, longestFrame, padRunts } = check(address, options);
   const server = createServer((socket) => void port.adopt(socket));
-  const port = new StreamServer(queueBytes, longestFrame, server);
+  const port = new StreamServer(queueBytes, longestFrame, padRunts, server);
   await new Promise<void>((resolve, reject) => {
     server.once("error", (cause) =>
       reject(new StreamError("listen", `stream ${nameOf(address)}: ${cause.message}`, { cause })),
@@ -385,8 +408,8 @@ export async function listenStream(address: StreamAddress, options: StreamPortOp
 export class StreamServer extends StreamPort {
   readonly #server: Server;
 
-  constructor(queueBytes: number, longestFrame: number, server: Server) {
-    super(queueBytes, longestFrame, () => void server.close());
+  constructor(queueBytes: number, longestFrame: number, padRunts: boolean, server: Server) {
+    super(queueBytes, longestFrame, padRunts, () => void server.close());
     this.#server = server;
   }
 
