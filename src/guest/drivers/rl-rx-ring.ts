@@ -55,6 +55,12 @@ export class RlRxRing {
     this.#buffer.sync(0, RX_BYTES, "preread");
   }
 
+  /** Goes on where the chip says that it does. */
+  follow(): void {
+    const at = this.#io.read2(O.CAPR.at) + RTL8139_CAPR_BIAS;
+    this.#at = (at - (at % RTL8139_RX_ALIGN)) % RING;
+  }
+
   /** Looks for the next record. */
   next(): RlReceived {
     if ((this.#io.read1(O.CR.at) & CR_BUFE) !== 0) return "none";

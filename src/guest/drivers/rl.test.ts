@@ -190,6 +190,22 @@ test("received: a record at a time, CAPR 16 behind; the ring goes round and tail
   assert.is(rl.counters().ierrors, 0);
 });
 
+test("a chip that begins its buffer anew with each RCR, as QEMU's does, is followed: CAPR tells where it is", () => {
+  for (const restarts of [false, true]) {
+    const { chip, rl, received } = up();
+    chip.restartsWithRcr = restarts;
+    const frames = [FRAME, [...FRAME, 1], [...FRAME, 2, 3], [...FRAME, 4]];
+    for (const [i, frame] of frames.entries()) {
+      chip.receive(frame);
+      chip.interrupt(1);
+      rl.setPromisc(i % 2 === 0);
+      rl.setMulticast([Uint8Array.of(1, 0, 0x5e, 0, 0, i)]);
+    }
+    assert.equal(received, frames);
+    assert.is(rl.counters().ierrors, 0);
+  }
+});
+
 test("a record that cannot be makes the driver begin anew", () => {
   for (const [status, total] of [
     [0x0000, 64],

@@ -188,6 +188,12 @@ export class Rl extends RealtekInterface {
 
   // ---------------------------------------------------------------------------------------------- receive
 
+  /** Observed: with each write of RCR the chip of QEMU 7.2 begins its buffer anew; CAPR is where that can be seen. */
+  protected override filter(): void {
+    super.filter();
+    if (this.running) this.#rx.follow();
+  }
+
   protected rxEof(): boolean {
     const { epoch } = this;
     const rx = this.#rx;

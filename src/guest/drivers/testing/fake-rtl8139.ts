@@ -12,6 +12,8 @@ export class FakeRtl8139 implements BarHandler {
   readonly log: string[] = [];
   /** all reads are ones */
   gone = false;
+  /** QEMU's trait: a write of RCR begins the receive buffer anew */
+  restartsWithRcr = false;
   /** the slot that is sent next, and those whose TSD was written */
   slot = 0;
   readonly pending: number[] = [];
@@ -59,6 +61,10 @@ export class FakeRtl8139 implements BarHandler {
     else if (width === 2) this.view.setUint16(offset, value, true);
     else this.regs[offset] = value;
     if (offset === 0x37 && (value & 0x10) !== 0) this.#reset();
+    if (offset === 0x44 && this.restartsWithRcr) {
+      this.view.setUint16(0x38, 0xfff0, true);
+      this.view.setUint16(0x3a, 0, true);
+    }
     if (offset === 0x4c) this.view.setUint32(0x4c, 0, true);
     if (offset >= 0x10 && offset < 0x20) this.pending.push((offset - 0x10) >> 2);
   }
