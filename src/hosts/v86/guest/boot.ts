@@ -20,6 +20,8 @@ export interface EmulatorOptions {
   readonly memorySize?: number;
   /** more words for the kernel's command line */
   readonly cmdline?: string;
+  /** a card of v86's own, in its slot; default none */
+  readonly netDevice?: "ne2k" | "virtio";
 }
 
 export interface BootOptions extends EmulatorOptions {
@@ -212,7 +214,7 @@ async function createEmulator(options: EmulatorOptions): Promise<V86> {
     bios: bios!,
     cmdline: `${CMDLINE} ${options.cmdline ?? ""}`.trim(),
     autostart: false,
-    net_device: { type: "none" as never }, // any name that v86 does not know means no card
+    net_device: { type: options.netDevice ?? ("none" as never) }, // any name that v86 does not know means no card
     disable_keyboard: true,
     disable_mouse: true,
     disable_speaker: true,
