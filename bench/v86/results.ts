@@ -1,0 +1,95 @@
+import type { Entry } from "./contestant.js";
+import type { Sample, Workload } from "./workloads.js";
+
+/** One card at one workload. */
+export interface Cell {
+  /** median of the rounds: packets/s, bytes/s or ms */
+  readonly value: number;
+  readonly lowest: number;
+  readonly highest: number;
+  /** median, s of processor time for a frame or, with TCP, a byte */
+  readonly cpu: number;
+  /** accesses to ports and registers for each frame */
+  readonly exits: number;
+  /** interrupts that the guest counted for each frame */
+  readonly interrupts: number;
+}
+
+/** By the names of card and workload. */
+export type Results = ReadonlyMap<string, ReadonlyMap<string, Cell>>;
+
+export const median = (values: readonly number[]): number => {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+};
+
+export const cellOf = (samples: readonly Sample[], exits: number, interrupts: number): Cell => {
+  const values = samples.map(({ value }) => value);
+  return {
+    value: median(values),
+    lowest: Math.min(...values),
+    highest: Math.max(...values),
+    cpu: median(samples.map(({ cpu }) => cpu)),
+    exits,
+    interrupts,
+  };
+};
+
+const FORMATS = {
+  "packets/s": (value: number) => value.toFixed(0),
+  "MB/s": (value: number) => (value / 1e6).toFixed(1),
+  ms: (value: number) => value.toFixed(2),
+} as const;
+
+const share = (value: number): string => (value === 0 ? "0" : value < 0.0995 ? value.toFixed(4) : value.toFixed(2));
+
+/** Lays columns out, the first to the left and the others to the right. */
+export function layOut(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)));
+  const line = (row: readonly string[]): string =>
+    row.map((text, i) => (i === 0 ? text.padEnd(widths[i]!) : text.padStart(widths[i]!))).join("  ");
+  return rows.map((row) => line(row).trimEnd()).join("\n");
+}
+
+/** What one table says of a cell, or of a cell beside its peer's. */
+interface View {
+  readonly title: string;
+  text(cell: Cell, workload: Workload, peer: Cell | undefined): string;
+  readonly skip?: (workload: Workload) => boolean;
+}
+
+const VIEWS: readonly View[] = [
+  {
+    title: "rate (and its ratio to the first card's)",
+    text: (cell, { unit }, peer) =>
+      `${FORMATS[unit](cell.value)}${peer === undefined ? "" : ` (${(cell.value / peer.value).toFixed(2)})`}`,
+  },
+  {
+    title: "processor time of the whole process: µs a packet, s a GB",
+    text: (cell, { unit }) => (cell.cpu * (unit === "MB/s" ? 1e9 : 1e6)).toFixed(1),
+    skip: ({ unit }) => unit === "ms",
+  },
+  { title: "exits a frame (TCP: for each 1460 bytes)", text: ({ exits }) => share(exits) },
+  { title: "interrupts a frame", text: ({ interrupts }) => share(interrupts) },
+];
+
+/** The tables, a column for each card, the first of which is the peer of the others. */
+export function tables(
+  results: Results,
+  cards: readonly (readonly [name: string, entry: Entry])[],
+  workloads: readonly Workload[],
+): string {
+  return VIEWS.map(({ title, text, skip }) => {
+    const rows = workloads
+      .filter((workload) => skip?.(workload) !== true)
+      .map((workload) => {
+        const cells = cards.map(([name]) => results.get(name)?.get(workload.name));
+        return [
+          `${workload.title}, ${workload.unit}`,
+          ...cells.map((cell) => (cell === undefined ? "-" : text(cell, workload, cells[0]))),
+        ];
+      });
+    return layOut([[title, ...cards.map(([, { title: card }]) => card)], ...rows]);
+  }).join("\n\n");
+}
