@@ -93,6 +93,47 @@ export interface Slot extends Stateful {
   accessCounters(): AccessCounters;
 }
 
+/** A range of addresses or ports, end exclusive. */
+export type AddressRange = readonly [start: number, end: number];
+
+/** What a host puts behind a bridge; it routes by what the bridge says. */
+export interface SecondaryBus {
+  /** Windows, Bus Master or the hold of reset changed; called before the access that did it returns. */
+  changed(): void;
+  /** RST# on the secondary side: resets every function below. */
+  reset(): void;
+}
+
+/**
+ * A slot that leads to a bus of its own: a PCI-to-PCI bridge. All of it is as the guest programmed it, at this moment.
+ * PCI-to-PCI Bridge Architecture 1.2
+ */
+export interface BridgeSlot extends Slot {
+  readonly secondaryBus: number;
+  /** highest bus number below; less than `secondaryBus` where nothing deeper is numbered */
+  readonly subordinateBus: number;
+  /** devices 0 … this one exist behind it: 31, or 0 behind a PCI Express port */
+  readonly lastDevice: number;
+  /** false while reset is held on the secondary side: nothing there answers */
+  readonly running: boolean;
+  /** DMA and messages from below go up: Bus Master, and running */
+  readonly upstream: boolean;
+  /** What it passes down of these accesses, ascending and disjoint; the same array while that does not change. */
+  downstream(space: "io" | "memory"): readonly AddressRange[];
+  /** Nobody behind it answered an access that it passed down. */
+  masterAborted(): void;
+  /** Puts a bus behind it, or takes it away with null. @throws ConfigError when there is one already */
+  connectSecondary(bus: SecondaryBus | null): void;
+}
+
+/** The way up for a function behind bridges. */
+export interface Upstream {
+  /** whether every bridge above passes DMA and messages on */
+  readonly open: boolean;
+  /** Called after `open` changed. */
+  onChanged(listener: () => void): Disposable;
+}
+
 /** What the host gives a function when it is plugged. */
 export interface HostSeams {
   readonly memory: GuestMemory;
@@ -102,6 +143,8 @@ export interface HostSeams {
   readonly report: (diagnostic: Diagnostic) => void;
   /** Fixed for the time of this connection; both diagnose, `strict` refuses what hardware would not do. */
   readonly strictness: Strictness;
+  /** the bridges above; absent where there are none, or where the host has them */
+  readonly upstream?: Upstream;
 }
 
 export type Strictness = "lenient" | "strict";

@@ -12,8 +12,8 @@ export class Mapping {
   readonly bar: number;
   /** bytes */
   readonly size: number;
-  /** of two that overlap, the lower one answers */
-  readonly priority: number;
+  /** of two that overlap, the lower one answers; to be changed only so that the order of all stays */
+  priority: number;
   /** first address; −1 while it is nowhere */
   base = -1;
   /** place in the table of mappings */

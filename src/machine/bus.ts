@@ -1,15 +1,11 @@
 import type { AccessWidth, Bdf, Slot } from "../contract/index.js";
-import {
-  PCI_CONFIG_ENABLE,
-  PCI_MAX_DEVICES,
-  PCI_MAX_FUNCTIONS,
-  PIIX_RC_RESET_CPU,
-  PIIX_RC_SYSTEM_RESET,
-  pciFunction,
-} from "../spec/pci.js";
+import { PCI_CONFIG_ENABLE, PIIX_RC_RESET_CPU, PIIX_RC_SYSTEM_RESET, pciBus, pciDevice } from "../spec/pci.js";
 import type { Target } from "./address-space.js";
+import type { BusSegment } from "./segment.js";
 
-const DEVFNS = PCI_MAX_DEVICES * PCI_MAX_FUNCTIONS;
+/** Numbers from here on are those of buses behind bridges. */
+const BUS_1 = 0x100;
+const END_OF_BUSES = 0x1_0000;
 const DATA = 4; // offset of CONFIG_DATA from CONFIG_ADDRESS
 const RESET_CONTROL = 1;
 
@@ -26,49 +22,51 @@ export interface BusOptions {
 }
 
 /**
- * Bus 0: configuration cycles find functions by device and function number, directly or through ports 0xCF8 … 0xCFF.
+ * Configuration cycles: they find functions by bus, device and function number, directly or through ports 0xCF8 … 0xCFF.
  *
  * As a `Target` it is these eight ports: CONFIG_ADDRESS takes 32-bit accesses only, the reset control register at 0xCF9
- * 8-bit ones only, CONFIG_DATA any lane. Functions above 0 stay hidden while function 0 is missing.
+ * 8-bit ones only, CONFIG_DATA any lane.
  */
 export class Bus implements Target {
+  readonly root: BusSegment;
   readonly #quirk: boolean;
   readonly #onReset: (kind: "platform" | "cpu") => void;
-  readonly #slots: (Slot | null)[] = new Array<Slot | null>(DEVFNS).fill(null);
   /** what was written to CONFIG_ADDRESS; unsigned */
   address = 0;
   /** reset control: bit 1 reads back */
   resetControl = 0;
 
-  constructor({ unalignedConfigAddress = false, onReset = () => {} }: BusOptions = {}) {
+  /** @param root bus 0 */
+  constructor(root: BusSegment, { unalignedConfigAddress = false, onReset = () => {} }: BusOptions = {}) {
+    this.root = root;
     this.#quirk = unalignedConfigAddress;
     this.#onReset = onReset;
   }
 
-  /** Who stands at an address, hidden or not; null: nobody. */
-  slot(bdf: Bdf): Slot | null {
-    return this.#slots[bdf] ?? null;
-  }
-
-  /** Puts a function at an address of bus 0, or takes it away with null. */
-  place(bdf: Bdf, slot: Slot | null): void {
-    this.#slots[bdf] = slot;
-  }
-
-  /** Who answers configuration cycles at an address; null: nobody. */
+  /** Who answers configuration cycles at an address now; null: nobody. */
   visible(bdf: Bdf): Slot | null {
-    if (!(bdf >= 0 && bdf < DEVFNS)) return null;
-    return pciFunction(bdf) !== 0 && this.#slots[bdf & ~7] === null ? null : (this.#slots[bdf] ?? null);
+    if (bdf >= 0 && bdf < BUS_1) return this.root.visible(bdf);
+    const segment = this.#behindBridges(bdf);
+    if (segment === null || pciDevice(bdf) > (segment.bridge?.lastDevice ?? 0)) return null;
+    return segment.visible(bdf % BUS_1);
   }
 
   /** All ones where no function answers. */
   configRead(bdf: Bdf, offset: number, width: AccessWidth): number {
     const slot = this.visible(bdf);
-    return slot === null ? ones(width) : slot.configRead(offset, width);
+    if (slot !== null) return slot.configRead(offset, width);
+    if (bdf >= BUS_1) this.#behindBridges(bdf)?.bridge?.masterAborted();
+    return ones(width);
   }
 
   configWrite(bdf: Bdf, offset: number, width: AccessWidth, value: number): void {
-    this.visible(bdf)?.configWrite(offset, width, value);
+    const slot = this.visible(bdf);
+    if (slot !== null) slot.configWrite(offset, width, value);
+    else if (bdf >= BUS_1) this.#behindBridges(bdf)?.bridge?.masterAborted();
+  }
+
+  #behindBridges(bdf: Bdf): BusSegment | null {
+    return bdf >= BUS_1 && bdf < END_OF_BUSES ? this.root.find(pciBus(bdf)) : null;
   }
 
   /** CONFIG_ADDRESS and reset control as after RST#. */

@@ -1,9 +1,22 @@
-import { PIIX_PIRQC_DISABLE, PIIX_PIRQC_LEGAL } from "../spec/pci.js";
+import { PIIX_PIRQC_DISABLE, PIIX_PIRQC_LEGAL, pciDevice } from "../spec/pci.js";
 
 const PIRQS = 4;
 
 /** PIRQ A … D (0 … 3) that a pin of a device on the root bus pulls. PIIX3; @param pin 0 … 3 for INTA … INTD */
 export const pirqOf = (device: number, pin: number): number => (pin + device - 1) & 3;
+
+/** Pin of the bridge that a pin of a device behind it becomes. P2P 1.2 §9.1; @param pin 0 … 3 for INTA … INTD */
+export const swizzle = (device: number, pin: number): number => (pin + device) & 3;
+
+/**
+ * PIRQ A … D (0 … 3) that a pin pulls: from bridge to bridge it becomes another pin, until it is on the root bus.
+ * @param way device and function numbers from the root on, the function's own last
+ */
+export const pirqBehind = (way: readonly number[], pin: number): number => {
+  let at = pin;
+  for (let i = way.length - 1; i > 0; i--) at = swizzle(pciDevice(way[i]!), at);
+  return pirqOf(pciDevice(way[0]!), at);
+};
 
 /** One function's pull on its PIRQ. */
 export class IntxLine {
@@ -36,7 +49,7 @@ export class PirqRouter {
   readonly #pulls = new Int32Array(PIRQS);
   readonly #route: (pirq: number) => number;
   readonly #output: (levels: number) => void;
-  #held = false;
+  #holds = 0;
 
   /** @param route value of a route register, 0x80 set: none; @param output told the levels, a bit per interrupt */
   constructor(route: (pirq: number) => number, output: (levels: number) => void) {
@@ -62,15 +75,15 @@ export class PirqRouter {
     this.update();
   }
 
-  /** Holds the output while several things change at once; letting go updates it once. */
+  /** Holds the output while several things change at once; who lets go last updates it once. */
   hold(on: boolean): void {
-    this.#held = on;
+    this.#holds += on ? 1 : -1;
     if (!on) this.update();
   }
 
   /** Recomputes the levels; also to be called when a route register changed. */
   update(): void {
-    if (this.#held) return;
+    if (this.#holds > 0) return;
     let levels = 0;
     for (let pirq = 0; pirq < PIRQS; pirq++) {
       if (this.#pulls[pirq] === 0) continue;

@@ -216,8 +216,10 @@ test("an occupied slot, an address that is none and an empty slot are the embedd
   const { machine, card } = rig();
   assert.throws(() => machine.plug("00:03.0", new TestFunction()), isConfigError("slot-occupied"));
   assert.throws(() => machine.plug(0x00, new TestFunction()), isConfigError("slot-occupied"));
-  for (const where of ["01:03.0", "00:20.0", "3.8", "", "zz", -1, 256, 1.5, Number.NaN])
+  for (const where of ["00:20.0", "3.8", "", "zz", "00:03.0/", -1, 0x10000, 1.5, Number.NaN])
     assert.throws(() => machine.plug(where, new TestFunction()), isConfigError("slot-address"), String(where));
+  for (const where of ["01:03.0", 256, 0xff00, "00:03.0/04.0", "00:05.0/04.0"])
+    assert.throws(() => machine.plug(where, new TestFunction()), isConfigError("no-bus"), String(where));
   assert.throws(() => machine.plug("00:04.0", card), isConfigError("already-connected"));
   assert.throws(() => machine.unplug("00:04.0"), isConfigError("slot-empty"));
   machine.plug("4", new TestFunction());

@@ -6,7 +6,6 @@ import type {
   Clock,
   Diagnostic,
   GuestMemory,
-  HostInterrupts,
   MemoryWindow,
   SavedState,
   Slot,
@@ -14,33 +13,22 @@ import type {
   Strictness,
 } from "../contract/index.js";
 import { type BarDeclaration, type PciFunction, Region } from "../pci/index.js";
-import {
-  ELCR1,
-  ELCR1_MASK,
-  ELCR2_MASK,
-  formatBdf,
-  PCI_CONFIG_ADDRESS,
-  PCI_HEADER_TYPE,
-  PCI_HEADER_TYPE_MFD,
-  PCI_INTERRUPT_PIN,
-  PCI_MAX_DEVICES,
-  pciBdf,
-  pciDevice,
-  pciFunction,
-} from "../spec/pci.js";
+import { ELCR1, ELCR1_MASK, ELCR2_MASK, PCI_CONFIG_ADDRESS, pciBdf } from "../spec/pci.js";
 import { AddressSpace, type Mapping, type Target } from "./address-space.js";
 import { Bus } from "./bus.js";
 import { type GuestBusOptions, MachineGuestBus } from "./guest-bus.js";
 import { hostBridge } from "./host-bridge.js";
 import { InterruptSink } from "./interrupt-sink.js";
-import { type IntxLine, PirqRouter, pirqOf } from "./intx.js";
+import { PirqRouter } from "./intx.js";
 import { IsaBridge } from "./isa-bridge.js";
+import type { PluggedFunction } from "./place.js";
 import { makeRam, type Ram, RamTarget } from "./ram.js";
 import { type AssignedResource, assignResources, type ResourceOptions } from "./resources.js";
+import { SlotTree } from "./slots.js";
 import { isDriven, VirtualClock } from "./virtual-clock.js";
-import { type FunctionWork, type WorkPolicy, WorkPool } from "./work.js";
+import { type WorkPolicy, WorkPool } from "./work.js";
 
-const STATE_VERSION = 1;
+const STATE_VERSION = 2;
 const CONFIG_PORTS = 8;
 /** From the I/O APIC to the end: chipset, local APIC, firmware. BARs that a guest puts there are not seen. */
 const CHIPSET_MEMORY = 0xfec0_0000;
@@ -50,7 +38,6 @@ const END_OF_32_BIT = 2 ** 32;
 const RAM_PRIORITY = -3;
 const FIXED_PRIORITY = -2;
 const CHIPSET_PRIORITY = -1;
-const BARS_PER_FUNCTION = 8;
 
 const HOST_BRIDGE = pciBdf(0, 0);
 const ISA_BRIDGE = pciBdf(0, 1);
@@ -82,39 +69,6 @@ export interface MachineOptions {
   readonly unalignedConfigAddress?: boolean;
 }
 
-/** A function and where it is plugged. */
-export interface PluggedFunction {
-  readonly bdf: Bdf;
-  readonly slot: Slot;
-}
-
-/** A function's place in the machine, and its host's side of interrupts. */
-class Place implements PluggedFunction, HostInterrupts {
-  readonly bdf: Bdf;
-  readonly slot: Slot;
-  readonly work: FunctionWork;
-  readonly line: IntxLine | null;
-  mappings: readonly Mapping[] = [];
-  barsChanged: Disposable | null = null;
-  readonly #machine: Machine;
-
-  constructor(machine: Machine, bdf: Bdf, slot: Slot, work: FunctionWork, line: IntxLine | null) {
-    this.#machine = machine;
-    this.bdf = bdf;
-    this.slot = slot;
-    this.work = work;
-    this.line = line;
-  }
-
-  setIntx(level: boolean): void {
-    this.line?.set(level);
-  }
-
-  message(_vector: number, address: number, data: number): void {
-    this.#machine.message(address, data);
-  }
-}
-
 /** ELCR: two bytes that say which interrupts are level triggered; kept for who emulates the interrupt controllers. */
 class Elcr implements BarHandler {
   readonly bytes = new Uint8Array(2);
@@ -141,17 +95,6 @@ class RegionTarget implements Target {
 
 const NOTHING_THERE: BarHandler = { read: () => 0xffff_ffff, write: () => {} };
 
-/** `00:03.0`, `03.0` or `3` in hexadecimal, as lspci prints them; or a number, bus << 8 | device << 3 | function. */
-const parseBdf = (where: string | Bdf): Bdf => {
-  const match = /^(?:([0-9a-f]{1,2}):)?([0-9a-f]{1,2})(?:\.([0-7]))?$/i.exec(String(where));
-  let bdf = typeof where === "number" ? where : -1;
-  if (typeof where === "string" && match !== null)
-    bdf = pciBdf(Number.parseInt(match[1] ?? "0", 16), Number.parseInt(match[2]!, 16), Number(match[3] ?? 0));
-  if (!(Number.isInteger(bdf) && bdf >= 0 && bdf < pciBdf(0, PCI_MAX_DEVICES)))
-    throw new ConfigError("slot-address", `slot ${String(where)}; expected 00:00.0 … 00:1f.7`);
-  return bdf;
-};
-
 /**
  * A PC as far as PCI sees it: RAM, ports, an i440FX host bridge at 00:00.0, a PIIX3 ISA bridge with its PIRQ routes at
  * 00:01.0, and slots. No CPU: who emulates one forwards its accesses to `ioRead` … `memWrite`, calls `poll` where work may
@@ -167,15 +110,13 @@ export class Machine implements Stateful {
   readonly isa: IsaBridge;
   readonly strictness: Strictness;
   readonly intx: PirqRouter;
-  readonly #policy: WorkPolicy;
-  readonly #report: (diagnostic: Diagnostic) => void;
   readonly #onReset: (kind: "platform" | "cpu") => void;
   readonly #io = new AddressSpace("io");
   readonly #mem = new AddressSpace("memory");
   readonly #elcr = new Elcr();
   #ram: readonly Mapping[] = [];
   #ramGeneration = -1;
-  #places: readonly Place[] = []; // ascending
+  readonly #slots: SlotTree;
 
   /** @throws ConfigError naming the option that does not fit */
   constructor(options: MachineOptions = {}) {
@@ -183,21 +124,31 @@ export class Machine implements Stateful {
     this.clock = options.clock ?? new VirtualClock();
     this.strictness = options.strictness ?? "lenient";
     this.work = new WorkPool(this.clock);
-    this.#policy = options.work ?? "immediate";
-    this.#report = options.report ?? (() => {});
     this.#onReset = options.onReset ?? (() => {});
     this.interrupts = new InterruptSink(options.onIrq);
-    this.bus = new Bus({
-      unalignedConfigAddress: options.unalignedConfigAddress ?? false,
-      onReset: (kind) => this.#resetControl(kind),
-    });
-    this.host = hostBridge();
     this.isa = new IsaBridge();
     this.intx = new PirqRouter(
       (pirq) => this.isa.route(pirq),
       (levels) => this.interrupts.setLevels(levels),
     );
     this.isa.onRoutesChanged = () => this.intx.update();
+    this.#slots = new SlotTree({
+      memory: this.memory,
+      clock: this.clock,
+      strictness: this.strictness,
+      report: options.report ?? (() => {}),
+      io: this.#io,
+      mem: this.#mem,
+      intx: this.intx,
+      work: this.work,
+      policy: options.work ?? "immediate",
+      message: (address, data) => this.message(address, data),
+    });
+    this.bus = new Bus(this.#slots.root, {
+      unalignedConfigAddress: options.unalignedConfigAddress ?? false,
+      onReset: (kind) => this.#resetControl(kind),
+    });
+    this.host = hostBridge();
     const ports = this.#io.add(this.bus, 0, CONFIG_PORTS, CHIPSET_PRIORITY);
     this.#io.move(ports, PCI_CONFIG_ADDRESS);
     this.#mapRegion(this.#io, ELCR1, { kind: "io", size: 2, accepts: [1], handler: this.#elcr }, CHIPSET_PRIORITY);
@@ -259,7 +210,7 @@ export class Machine implements Stateful {
 
   /** Lets every function say its level again, after an end of interrupt or an unmask. */
   resample(): void {
-    for (const { slot } of this.#places) slot.resample();
+    for (const { slot } of this.#slots.places) slot.resample();
   }
 
   /** A message of a function: latched where the address is the interrupt window's, otherwise an ordinary write to RAM. */
@@ -283,72 +234,37 @@ export class Machine implements Stateful {
 
   // ---------------------------------------------------------------------------------------------- slots
 
-  /** What is plugged, ascending; functions that are hidden for want of function 0 included. */
+  /**
+   * What is plugged, bus 0 ascending, each bridge followed by what is behind it; functions that are hidden for want of
+   * function 0 included.
+   */
   functions(): readonly PluggedFunction[] {
-    return this.#places;
+    return this.#slots.places;
   }
 
-  /** Who is plugged there; null: nobody. */
+  /** Who is plugged there, an address as for `plug`; null: nobody, or no such bus. @throws ConfigError `slot-address` */
   slot(where: string | Bdf): Slot | null {
-    return this.bus.slot(parseBdf(where));
+    return this.#slots.slot(where);
   }
 
   /**
    * Plugs a function in, as powered on; it stays the embedder's to unplug.
-   * @param where `00:03.0`, or bus << 8 | device << 3 | function
+   * @param where `00:03.0`, `03.0` or `3`; behind bridges the way through them, `00:05.0/04.0`. With a bus number other
+   * than 0, `01:04.0` or bus << 8 | device << 3 | function, the bus that firmware or guest has given this number to.
    * @param options `hotAdd`: function 0 may come last; until then the others of its device are hidden
-   * @throws ConfigError `slot-occupied`, `slot-address`, `no-function-0`, `single-function`, and those of `Slot.connect`
+   * @throws ConfigError `slot-occupied`, `slot-address`, `no-bus`, `bus-numbers`, `no-function-0`, `single-function`, and
+   * those of `Slot.connect`
    */
   plug(where: string | Bdf, slot: Slot, { hotAdd = false }: { readonly hotAdd?: boolean } = {}): void {
-    const bdf = parseBdf(where);
-    const occupant = this.bus.slot(bdf);
-    if (occupant !== null)
-      throw new ConfigError("slot-occupied", `${slot.name}: ${formatBdf(bdf)} is taken by ${occupant.name}`);
-    this.#checkFunctions(bdf, slot, hotAdd);
-    const pin = slot.configRead(PCI_INTERRUPT_PIN, 1);
-    const line = pin === 0 ? null : this.intx.line(pirqOf(pciDevice(bdf), pin - 1));
-    const work = this.work.forFunction(this.#policy, formatBdf(bdf));
-    const place = new Place(this, bdf, slot, work, line);
-    try {
-      slot.connect({
-        memory: this.memory,
-        interrupts: place,
-        clock: this.clock,
-        work,
-        report: this.#report,
-        strictness: this.strictness,
-      });
-      slot.reset("power-on");
-    } catch (error) {
-      work[Symbol.dispose]();
-      throw error;
-    }
-    place.mappings = slot.bars.map(({ index, kind, size }) =>
-      (kind === "io" ? this.#io : this.#mem).add(slot, index, size, bdf * BARS_PER_FUNCTION + index),
-    );
-    place.barsChanged = slot.onBarsChanged(() => this.#remap(place));
-    this.bus.place(bdf, slot);
-    this.#places = [...this.#places, place].sort((a, b) => a.bdf - b.bdf);
-    this.#remap(place);
+    this.#slots.plug(where, slot, hotAdd);
   }
 
   /**
    * Takes a function out: DMA, interrupts and work stop, then its BARs go, then its configuration space.
-   * @returns the function @throws ConfigError `slot-empty`
+   * @returns the function @throws ConfigError `slot-empty`, `bridge-occupied`, and those of an address as for `plug`
    */
   unplug(where: string | Bdf): Slot {
-    const bdf = parseBdf(where);
-    const place = this.#places.find((other) => other.bdf === bdf);
-    if (place === undefined) throw new ConfigError("slot-empty", `nothing to unplug at ${formatBdf(bdf)}`);
-    const { slot } = place;
-    slot.disconnect();
-    place.line?.set(false);
-    place.work[Symbol.dispose]();
-    place.barsChanged?.[Symbol.dispose]();
-    for (const [i, { kind }] of slot.bars.entries()) (kind === "io" ? this.#io : this.#mem).remove(place.mappings[i]!);
-    this.bus.place(bdf, null);
-    this.#places = this.#places.filter((other) => other !== place);
-    return slot;
+    return this.#slots.unplug(where);
   }
 
   /**
@@ -371,7 +287,7 @@ export class Machine implements Stateful {
   reset(): void {
     this.intx.hold(true);
     try {
-      for (const { slot } of this.#places) slot.reset("bus");
+      this.#slots.root.reset();
       this.bus.reset();
       this.#elcr.bytes.fill(0);
       this.work.clear();
@@ -384,9 +300,10 @@ export class Machine implements Stateful {
   /** INIT of the CPU: nothing on the bus changes. It is here so that embedders need not remember that. */
   cpuReset(): void {}
 
-  /** What firmware does where there is none: places BARs, routes interrupts, turns decoding on; Bus Master stays off. */
+  /** What firmware does where there is none: numbers buses, places BARs and bridges' windows, routes interrupts, turns
+   * decoding on; Bus Master stays off but in bridges. */
   assignResources(options: ResourceOptions = {}): readonly AssignedResource[] {
-    return assignResources(this, options);
+    return assignResources(this, this.#slots.places, options);
   }
 
   /** A driver's view of this machine. */
@@ -404,7 +321,7 @@ export class Machine implements Stateful {
       elcr: this.#elcr.bytes.slice(),
       interrupts: this.interrupts.save(),
       work: this.work.save(),
-      functions: this.#places.map(({ bdf, slot }) => ({ bdf, name: slot.name, state: slot.save() })),
+      functions: this.#slots.places.map(({ path, slot }) => ({ path, name: slot.name, state: slot.save() })),
       ram: ram ? this.#windows.map(({ base, bytes }) => ({ base, bytes: bytes.slice() })) : null,
     };
   }
@@ -418,30 +335,31 @@ export class Machine implements Stateful {
     const elcr = reader.bytes("elcr", 2);
     if ((elcr[0]! & ~ELCR1_MASK) !== 0 || (elcr[1]! & ~ELCR2_MASK) !== 0)
       throw new StateError("machine.elcr", `${hex(elcr[0]!)} ${hex(elcr[1]!)} has read-only bits`);
-    const functions = reader.objects("functions", this.#places.length);
-    for (const [i, { bdf, slot }] of this.#places.entries()) {
+    const { places } = this.#slots;
+    const functions = reader.objects("functions", places.length);
+    for (const [i, { path, slot }] of places.entries()) {
       const saved = functions[i]!;
-      if (saved.integer("bdf", 0, 0xffff) !== bdf || saved.string("name") !== slot.name)
+      if (saved.string("path") !== path || saved.string("name") !== slot.name)
         throw new StateError(
           saved.path,
-          `${saved.string("name")} at ${formatBdf(saved.integer("bdf", 0, 0xffff))}, expected ${slot.name} at ${formatBdf(bdf)}`,
+          `${saved.string("name")} at ${saved.string("path")}, expected ${slot.name} at ${path}`,
         );
     }
     const ram = reader.raw.ram === null ? null : this.#checkRam(reader);
 
-    const before = this.#places.map(({ slot }) => slot.save());
+    const before = places.map(({ slot }) => slot.save());
     const work = this.work.save();
     const formerNow = this.clock.now();
     this.intx.hold(true);
     try {
       try {
         if (isDriven(this.clock)) this.clock.setNow(now);
-        for (const [i, { slot }] of this.#places.entries()) slot.load(functions[i]!.object("state").raw);
+        for (const [i, { slot }] of places.entries()) slot.load(functions[i]!.object("state").raw);
         this.work.load(reader.object("work").raw);
         this.interrupts.load(reader.object("interrupts").raw); // the last that can refuse
       } catch (error) {
         if (isDriven(this.clock)) this.clock.setNow(formerNow);
-        for (const [i, { slot }] of this.#places.entries()) slot.load(before[i]!);
+        for (const [i, { slot }] of places.entries()) slot.load(before[i]!);
         this.work.load(work);
         throw error;
       }
@@ -468,29 +386,6 @@ export class Machine implements Stateful {
         throw new StateError(saved.path, `RAM at ${hex(saved.integer("base"))}, expected ${hex(base)}`);
       return saved.bytes("bytes", size);
     });
-  }
-
-  #checkFunctions(bdf: Bdf, slot: Slot, hotAdd: boolean): void {
-    const isMulti = (fn: Slot): boolean => (fn.configRead(PCI_HEADER_TYPE, 1) & PCI_HEADER_TYPE_MFD) !== 0;
-    const first = pciFunction(bdf) === 0 ? slot : this.bus.slot(bdf & ~7);
-    const others = this.#places.some((place) => place.bdf >> 3 === bdf >> 3) || pciFunction(bdf) !== 0;
-    if (first === null) {
-      if (hotAdd) return;
-      throw new ConfigError("no-function-0", `${slot.name}: ${formatBdf(bdf)} has no function 0; expected it first`);
-    }
-    if (others && !isMulti(first))
-      throw new ConfigError(
-        "single-function",
-        `${slot.name} at ${formatBdf(bdf)}: ${first.name} is function 0 and does not show bit 7 of Header Type`,
-      );
-  }
-
-  #remap(place: Place): void {
-    const { bars } = place.slot;
-    for (let i = 0; i < bars.length; i++) {
-      const { index, kind } = bars[i]!;
-      (kind === "io" ? this.#io : this.#mem).move(place.mappings[i]!, place.slot.barBase(index));
-    }
   }
 
   #mapRegion(space: AddressSpace, base: number, declaration: BarDeclaration, priority: number): Mapping {

@@ -7,12 +7,14 @@ import {
   PCI_BASE_ADDRESS_MEM_PREFETCH,
   PCI_BASE_ADDRESS_MEM_TYPE_64,
   PCI_BASE_ADDRESS_SPACE_IO,
+  PCI_BRIDGE_NUM_BARS,
   PCI_COMMAND_IO,
   PCI_COMMAND_MEMORY,
   PCI_IO_SPACE_SIZE,
   PCI_ROM_ADDRESS,
   PCI_ROM_ADDRESS_ENABLE,
   PCI_ROM_ADDRESS_MASK,
+  PCI_ROM_ADDRESS1,
   PCI_ROM_RESOURCE,
   PCI_STD_NUM_BARS,
 } from "../spec/pci.js";
@@ -51,10 +53,14 @@ export class Bar implements BarInfo {
   /** reset value of the low dword: the type bits */
   readonly typeBits: number;
 
-  /** @throws ConfigError `bar-size`, `bar-index`, `bar-kind`, `bar-accepts` */
-  constructor(index: BarIndex, declaration: BarDeclaration) {
+  /**
+   * @param bridge in a type 1 header
+   * @throws ConfigError `bar-size`, `bar-index`, `bar-kind`, `bar-accepts`
+   */
+  constructor(index: BarIndex, declaration: BarDeclaration, bridge = false) {
     const { kind, size, prefetchable = false } = declaration;
     const rom = index === PCI_ROM_RESOURCE;
+    const count = bridge ? PCI_BRIDGE_NUM_BARS : PCI_STD_NUM_BARS;
     const what = rom ? "expansion ROM" : `BAR ${index}`;
     const least = rom ? SMALLEST_ROM : SMALLEST[kind];
     if (!isPowerOfTwo(size) || size < least || size > LARGEST[kind])
@@ -63,8 +69,13 @@ export class Bar implements BarInfo {
         `${what}: size ${hex(size)}; expected a power of two in ${hex(least)} … ${hex(LARGEST[kind])}`,
       );
     if (rom && kind !== "mem32") throw new ConfigError("bar-kind", `${what}: kind ${kind}; expected mem32`);
-    if (kind === "mem64" && index >= PCI_STD_NUM_BARS - 1)
-      throw new ConfigError("bar-index", `${what}: mem64 needs the next BAR, too; expected an index in 0 … 4`);
+    if (!rom && index >= count)
+      throw new ConfigError("bar-index", `${what} in the header of a bridge; expected 0, 1, or 6 for the ROM`);
+    if (kind === "mem64" && index >= count - 1)
+      throw new ConfigError(
+        "bar-index",
+        `${what}: mem64 needs the next BAR, too; expected an index in 0 … ${count - 2}`,
+      );
     if (prefetchable && (kind === "io" || rom))
       throw new ConfigError("bar-kind", `${what}: kind ${kind} cannot be prefetchable`);
     if (declaration.accepts?.length === 0)
@@ -75,7 +86,7 @@ export class Bar implements BarInfo {
     this.prefetchable = prefetchable;
     this.registers = declaration.registers;
     this.region = new Region(declaration, rom);
-    this.at = rom ? PCI_ROM_ADDRESS : PCI_BASE_ADDRESS_0 + 4 * index;
+    this.at = rom ? (bridge ? PCI_ROM_ADDRESS1 : PCI_ROM_ADDRESS) : PCI_BASE_ADDRESS_0 + 4 * index;
     const address = size >= 2 ** 32 ? 0 : ~(size - 1) >>> 0;
     if (rom) this.writableLow = ((address & PCI_ROM_ADDRESS_MASK) | PCI_ROM_ADDRESS_ENABLE) >>> 0;
     // Upper bits of an I/O BAR that read 0 are allowed, but SeaBIOS takes such a BAR for one of almost 4 GiB.
@@ -116,7 +127,7 @@ export class Bar implements BarInfo {
 }
 
 /** The BARs of a declaration, ascending. @throws ConfigError as `Bar`, and `bar-overlap` where a mem64 lacks its upper half */
-export const buildBars = ({ name, bars = {} }: FunctionDeclaration): Bar[] => {
+export const buildBars = ({ name, bridge, bars = {} }: FunctionDeclaration): Bar[] => {
   const built: Bar[] = [];
   for (const index of [0, 1, 2, 3, 4, 5, 6] as const) {
     const declaration = bars[index];
@@ -124,7 +135,7 @@ export const buildBars = ({ name, bars = {} }: FunctionDeclaration): Bar[] => {
     const before = built.at(-1);
     if (before?.kind === "mem64" && before.index + 1 === index)
       throw new ConfigError("bar-overlap", `${name}: BAR ${index} is the upper half of the mem64 BAR ${before.index}`);
-    built.push(new Bar(index, declaration));
+    built.push(new Bar(index, declaration, bridge !== undefined));
   }
   return built;
 };

@@ -8,7 +8,9 @@ import {
   PCI_CONFIG_SIZE,
   PCI_DEVICE_ID,
   PCI_HEADER_TYPE,
+  PCI_HEADER_TYPE_BRIDGE,
   PCI_HEADER_TYPE_MFD,
+  PCI_HEADER_TYPE_NORMAL,
   PCI_INTERRUPT_LINE,
   PCI_INTERRUPT_PIN,
   PCI_LATENCY_TIMER,
@@ -25,7 +27,8 @@ import {
   PCI_VENDOR_ID,
 } from "../spec/pci.js";
 import type { Bar } from "./bar.js";
-import type { Capability, ConfigBytes, ConfigRegisters, FunctionDeclaration } from "./declaration.js";
+import { bridgeFields } from "./bridge-header.js";
+import type { BridgeHeader, Capability, ConfigBytes, ConfigRegisters, FunctionDeclaration } from "./declaration.js";
 import { allOnes, cutTo } from "./region.js";
 
 /** As QEMU's devices: I/O, memory, Bus Master, SERR#, INTx disable. */
@@ -76,7 +79,7 @@ export interface PlacedCapability {
 }
 
 /**
- * The 256 bytes of a type 0 function: a value, a writable and a write-1-to-clear image, byte by byte.
+ * The 256 bytes of a function: a value, a writable and a write-1-to-clear image, byte by byte.
  *
  * `read`/`write` are the guest's: any width and alignment, side effects once after all bytes of a dword are merged.
  * `get`/`set` are the function's own and obey no mask.
@@ -97,7 +100,7 @@ export class ConfigSpace implements ConfigBytes {
   readonly #view: DataView;
 
   /**
-   * @param headerWritten after a guest write to Command, Status or a BAR
+   * @param headerWritten after a guest write to Command, Status, a BAR or what a type 1 header has besides
    * @throws ConfigError naming the value that does not fit
    */
   constructor(declaration: FunctionDeclaration, bars: readonly Bar[], headerWritten: () => void) {
@@ -111,6 +114,7 @@ export class ConfigSpace implements ConfigBytes {
       if (bar.kind === "mem64") this.#put(bar.at + 4, 4, 0, bar.writableHigh);
       this.#ownerAt.fill(header, bar.at, bar.at + (bar.kind === "mem64" ? 8 : 4));
     }
+    if (declaration.bridge !== undefined) this.#bridge(declaration.name, declaration.bridge, header);
     this.#registers(declaration);
     this.capabilities = this.#place(declaration);
     this.#chain(declaration);
@@ -263,13 +267,23 @@ export class ConfigSpace implements ConfigBytes {
     this.#put(PCI_CLASS_PROG + 1, 2, id.classCode >>> 8);
     this.#put(PCI_CACHE_LINE_SIZE, 1, 0, 0xff);
     this.#put(PCI_LATENCY_TIMER, 1, 0, field("latencyMask", d.latencyMask ?? 0, 0xff));
-    this.#put(PCI_HEADER_TYPE, 1, d.multiFunction === true ? PCI_HEADER_TYPE_MFD : 0);
-    this.#put(PCI_SUBSYSTEM_VENDOR_ID, 2, field("subsystemVendorId", id.subsystemVendorId ?? 0, 0xffff));
-    this.#put(PCI_SUBSYSTEM_ID, 2, field("subsystemId", id.subsystemId ?? 0, 0xffff));
+    const layout = d.bridge === undefined ? PCI_HEADER_TYPE_NORMAL : PCI_HEADER_TYPE_BRIDGE;
+    this.#put(PCI_HEADER_TYPE, 1, layout | (d.multiFunction === true ? PCI_HEADER_TYPE_MFD : 0));
     this.#put(PCI_INTERRUPT_LINE, 1, 0, 0xff);
     this.#put(PCI_INTERRUPT_PIN, 1, PINS.indexOf(d.interruptPin ?? "none"));
+    if (d.bridge !== undefined) return;
+    this.#put(PCI_SUBSYSTEM_VENDOR_ID, 2, field("subsystemVendorId", id.subsystemVendorId ?? 0, 0xffff));
+    this.#put(PCI_SUBSYSTEM_ID, 2, field("subsystemId", id.subsystemId ?? 0, 0xffff));
     this.#put(PCI_MIN_GNT, 1, field("minGnt", d.minGnt ?? 0, 0xff));
     this.#put(PCI_MAX_LAT, 1, field("maxLat", d.maxLat ?? 0, 0xff));
+  }
+
+  #bridge(name: string, bridge: BridgeHeader, owner: number): void {
+    for (const { at, width, value, rw, w1c = 0 } of bridgeFields(name, bridge)) {
+      this.#put(at, width, value, rw);
+      for (let i = 0; i < width; i++) this.#w1c[at + i] = w1c >>> (8 * i);
+      this.#ownerAt.fill(owner, at, at + width);
+    }
   }
 
   #registers(d: FunctionDeclaration): void {

@@ -94,7 +94,23 @@ export interface ConfigRegisters {
   written?(bytes: ConfigBytes, touched: number): void;
 }
 
-/** All there is to say about a type 0 function before it is plugged. */
+/** What a type 1 header has and a type 0 header has not. PCI-to-PCI Bridge Architecture 1.2 §3.2 */
+export interface BridgeHeader {
+  /** ports of 32 bits: the upper halves of the I/O window are writable; default false */
+  readonly io32?: boolean;
+  /** address bits of the prefetchable window; default 64 */
+  readonly prefetchable?: "none" | 32 | 64;
+  /** windows come out of reset with their base above their limit, as PCI Express ports have it; default false: 0 and 0 */
+  readonly closed?: boolean;
+  /** read-only bits of Secondary Status; default 0 */
+  readonly secondaryStatusBits?: number;
+  /** bits of the Secondary Latency Timer that can be written; default 0 */
+  readonly secondaryLatencyMask?: number;
+  /** bits of Bridge Control that can be written; default 0x0bff, as QEMU */
+  readonly controlMask?: number;
+}
+
+/** All there is to say about a function before it is plugged. */
 export interface FunctionDeclaration {
   /** for reports and listings */
   readonly name: string;
@@ -105,6 +121,8 @@ export interface FunctionDeclaration {
   readonly bars?: { readonly [index in BarIndex]?: BarDeclaration };
   /** in the order of the list, that is, the first one is where the pointer at 0x34 points; default none */
   readonly capabilities?: readonly Capability[];
+  /** makes the header one of type 1, with BARs 0 and 1 only, the ROM at 38h, and no subsystem; default: type 0 */
+  readonly bridge?: BridgeHeader;
   /** default none */
   readonly registers?: readonly ConfigRegisters[];
   /** bits of Command that can be written; default 0x0507, as QEMU */

@@ -72,7 +72,7 @@ class EngagedWork implements Work, QueueRunner {
 }
 
 /**
- * One type 0 PCI function: configuration space, BARs, and the gates between a model and its host.
+ * One PCI function: configuration space, BARs, and the gates between a model and its host.
  *
  * Life: built from a declaration → `connect(seams)` when plugged → accesses, work, `save`/`load` → `reset` → `disconnect`.
  * Cards extend it with what is theirs; the model in the declaration holds the registers.
@@ -94,6 +94,7 @@ export class PciFunction implements Slot {
   readonly #interrupts: FunctionInterrupts;
   readonly #reports: Reports;
   #host: HostSeams | null = null;
+  #upstreamListener: Disposable | null = null;
   #work: EngagedWork | null = null;
   #listeners: readonly (() => void)[] = [];
 
@@ -207,6 +208,7 @@ export class PciFunction implements Slot {
     this.#work = work;
     this.#door.connect(seams.memory);
     this.#reports.connect(seams);
+    this.#upstreamListener = seams.upstream?.onChanged(() => this.#settle()) ?? null;
     try {
       this.#model.connect({
         dma: this.#door,
@@ -228,6 +230,8 @@ export class PciFunction implements Slot {
     this.#door.setOpen(false); // first DMA, then interrupts, then what may start either
     this.#deliver(false);
     this.#work?.clear();
+    this.#upstreamListener?.[Symbol.dispose]();
+    this.#upstreamListener = null;
     this.#host = null;
     this.#model.disconnect();
     this.#work = null;
@@ -367,6 +371,9 @@ export class PciFunction implements Slot {
     this.#settle();
   }
 
+  /** Called after the header, the power state or what hangs on them may have changed, once per access, reset or `load`. */
+  protected settled(): void {}
+
   /** Configuration bytes and the capabilities' own state; the model comes after, so that it sees both. */
   #restore(image: Uint8Array, parts: readonly unknown[]): void {
     const placed = this.#config.capabilities;
@@ -381,14 +388,16 @@ export class PciFunction implements Slot {
 
   // ---------------------------------------------------------------------------------------------- gates
 
-  get #powered(): boolean {
+  /** D0: not in a power state that answers configuration cycles only. */
+  protected get powered(): boolean {
     for (const capability of this.#powerCaps) if (capability.powered === false) return false;
     return true;
   }
 
   get #mayMaster(): boolean {
-    const on = this.#forcedMaster || (this.#config.get(PCI_COMMAND, 2) & PCI_COMMAND_MASTER) !== 0;
-    return on && !this.#settling && this.#powered;
+    if (this.#settling || !this.powered) return false;
+    if (this.#forcedMaster) return true; // for drivers that know of no Bus Master, a bridge's is not known either
+    return (this.#config.get(PCI_COMMAND, 2) & PCI_COMMAND_MASTER) !== 0 && this.#host?.upstream?.open !== false;
   }
 
   /** Recomputes what follows from configuration space: Status bit 3, DMA door, INTx level, BARs. */
@@ -397,11 +406,12 @@ export class PciFunction implements Slot {
     this.#showIntx();
     this.#door.setOpen(this.#mayMaster);
     this.#updateIntx();
-    const powered = this.#powered;
+    const powered = this.powered;
     const command = this.#config.get(PCI_COMMAND, 2);
     let moved = false;
     for (const bar of this.bars) if (bar.place(this.#config, command, powered, this.#bases)) moved = true;
     if (moved) for (const listener of this.#listeners) listener();
+    this.settled();
   }
 
   #setIntx(level: boolean): void {
@@ -419,7 +429,7 @@ export class PciFunction implements Slot {
   }
 
   #updateIntx(): void {
-    let level = this.#wanted && this.#config.get(PCI_INTERRUPT_PIN, 1) !== 0 && this.#powered;
+    let level = this.#wanted && this.#config.get(PCI_INTERRUPT_PIN, 1) !== 0 && this.powered;
     if (level && (this.#config.get(PCI_COMMAND, 2) & PCI_COMMAND_INTX_DISABLE) !== 0) level = false;
     if (level) for (const capability of this.#messageCaps) if (capability.messagesEnabled === true) level = false;
     this.#deliver(level);

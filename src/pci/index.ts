@@ -6,10 +6,12 @@
  * interrupts pass its gates → `save`/`load` at any access → `reset(kind)` → `disconnect`.
  */
 export * from "./bar.js";
+export * from "./bridge.js";
 export * from "./config-space.js";
 export * from "./declaration.js";
 export * from "./function.js";
 export * from "./msi.js";
 export * from "./msix.js";
 export * from "./pm.js";
+export * from "./ranges.js";
 export * from "./region.js";

@@ -74,19 +74,51 @@ export const PCI_MIN_GNT = 0x3e;
 export const PCI_MAX_LAT = 0x3f;
 
 // Type 1 header, where it differs. PCI-to-PCI Bridge Architecture 1.2 §3.2
+/** Base address registers of a type 1 header. */
+export const PCI_BRIDGE_NUM_BARS = 2;
 export const PCI_PRIMARY_BUS = 0x18;
 export const PCI_SECONDARY_BUS = 0x19;
 export const PCI_SUBORDINATE_BUS = 0x1a;
+export const PCI_SEC_LATENCY_TIMER = 0x1b;
 /** base and limit, one byte each: address bits 15:12; the low nibble 1 means that the upper halves count */
 export const PCI_IO_BASE = 0x1c;
 export const PCI_IO_LIMIT = 0x1d;
+/** Status of the secondary side: as Status, but bit 14 is received system error, and bits 3 and 4 are not there */
+export const PCI_SEC_STATUS = 0x1e;
 /** base and limit, 16 bits each: address bits 31:20 */
 export const PCI_MEMORY_BASE = 0x20;
 export const PCI_MEMORY_LIMIT = 0x22;
+/** base and limit, 16 bits each: address bits 31:20; the low nibble 1 means that the upper halves count */
+export const PCI_PREF_MEMORY_BASE = 0x24;
+export const PCI_PREF_MEMORY_LIMIT = 0x26;
+export const PCI_PREF_BASE_UPPER32 = 0x28;
+export const PCI_PREF_LIMIT_UPPER32 = 0x2c;
 export const PCI_IO_BASE_UPPER16 = 0x30;
 export const PCI_IO_LIMIT_UPPER16 = 0x32;
+/** expansion ROM of a type 1 header */
+export const PCI_ROM_ADDRESS1 = 0x38;
+export const PCI_BRIDGE_CONTROL = 0x3e;
 export const PCI_IO_RANGE_TYPE_MASK = 0x0f;
 export const PCI_IO_RANGE_TYPE_32 = 0x01;
+export const PCI_PREF_RANGE_TYPE_MASK = 0x0f;
+export const PCI_PREF_RANGE_TYPE_64 = 0x01;
+/** what the registers of a window count in */
+export const PCI_IO_WINDOW_GRANULE = 0x1000;
+export const PCI_MEMORY_WINDOW_GRANULE = 0x10_0000;
+
+// Bridge Control, P2P 1.2 §3.2.5.18
+export const PCI_BRIDGE_CTL_PARITY = 0x0001;
+export const PCI_BRIDGE_CTL_SERR = 0x0002;
+export const PCI_BRIDGE_CTL_ISA = 0x0004;
+export const PCI_BRIDGE_CTL_VGA = 0x0008;
+export const PCI_BRIDGE_CTL_VGA_16BIT = 0x0010;
+export const PCI_BRIDGE_CTL_MASTER_ABORT = 0x0020;
+export const PCI_BRIDGE_CTL_BUS_RESET = 0x0040;
+export const PCI_BRIDGE_CTL_FAST_BACK = 0x0080;
+export const PCI_BRIDGE_CTL_DISCARD = 0x0100;
+export const PCI_BRIDGE_CTL_SEC_DISCARD = 0x0200;
+export const PCI_BRIDGE_CTL_DISCARD_STATUS = 0x0400;
+export const PCI_BRIDGE_CTL_DISCARD_SERR = 0x0800;
 
 // Command, §6.2.2
 export const PCI_COMMAND_IO = 0x0001;
@@ -216,6 +248,14 @@ export const PCI_PM_CTRL_PME_ENABLE = 0x0100;
 export const PCI_PM_CTRL_PME_STATUS = 0x8000;
 export const PCI_PM_SIZEOF = 8;
 
+// Slot identification, PCI-to-PCI Bridge Architecture 1.2 §13
+/** slots behind the bridge 4:0, first of its chassis 5 */
+export const PCI_SID_ESR = 2;
+export const PCI_SID_ESR_NSLOTS = 0x1f;
+export const PCI_SID_ESR_FIC = 0x20;
+export const PCI_SID_CHASSIS_NR = 3;
+export const PCI_SID_SIZEOF = 4;
+
 // MSI, §6.8.1
 export const PCI_MSI_FLAGS = 2;
 export const PCI_MSI_FLAGS_ENABLE = 0x0001;
@@ -295,6 +335,9 @@ export const PCI_CLASS_NAMES: { readonly [code: number]: string } = {
 export const PCI_VENDOR_ID_INTEL = 0x8086;
 export const PCI_VENDOR_ID_REALTEK = 0x10ec;
 export const PCI_VENDOR_ID_REDHAT_QUMRANET = 0x1af4;
+export const PCI_VENDOR_ID_REDHAT = 0x1b36;
+/** QEMU's `pci-bridge` */
+export const PCI_DEVICE_ID_REDHAT_BRIDGE = 0x0001;
 /** What a read of an absent function's Vendor ID gives. */
 export const PCI_VENDOR_ID_NONE = 0xffff;
 
@@ -311,6 +354,13 @@ export const ELCR1 = 0x4d0;
 export const ELCR2 = 0x4d1;
 export const ELCR1_MASK = 0xf8;
 export const ELCR2_MASK = 0xde;
+
+/** What a bridge passes down with VGA enable: a display's memory, and its ports, end exclusive. P2P 1.2 §3.2.5.18 */
+export const VGA_MEMORY: readonly [start: number, end: number] = [0xa_0000, 0xc_0000];
+export const VGA_PORTS: readonly (readonly [start: number, end: number])[] = [
+  [0x3b0, 0x3bc],
+  [0x3c0, 0x3e0],
+];
 
 /** Memory writes from here on are interrupt messages on x86, 1 MiB. */
 export const MSI_ADDRESS_BASE = 0xfee0_0000;
