@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { V86 } from "v86";
+import { reloadOnReset } from "./loader.js";
 
 /** A guest that did not come up, went down, or did not answer. */
 export class GuestError extends Error {
@@ -139,6 +140,20 @@ export class Guest {
     }
   }
 
+  /**
+   * Starts the machine again and waits until the guest obeys.
+   * @param how `guest`: Linux reboots, without ending anything first; `host`: the reset button
+   * @param timeoutMs default 120 000 @throws GuestError as `command`
+   */
+  async reboot(how: "guest" | "host", options: { timeoutMs?: number } = {}): Promise<void> {
+    if (this.#stopped !== null) throw new GuestError("stopped", "the guest is stopped");
+    if (this.#waiting !== null) throw new GuestError("busy", "the guest is still at another command");
+    const ready = this.answer(options.timeoutMs ?? 120_000, "the guest did not come up again");
+    if (how === "guest") this.#emulator.serial0_send("reboot -f\n");
+    else this.#emulator.restart();
+    this.failedModules = (await ready).status;
+  }
+
   /** The whole emulator between two commands, for `BootOptions.state`; some 50 MB. Knows of v86's own devices only. */
   async saveState(): Promise<ArrayBuffer> {
     if (this.#waiting !== null) throw new GuestError("busy", "the guest is still at another command");
@@ -220,6 +235,7 @@ async function createEmulator(options: EmulatorOptions): Promise<V86> {
     disable_speaker: true,
   });
   await new Promise<void>((resolve) => emulator.add_listener("emulator-loaded", () => resolve()));
+  reloadOnReset(emulator);
   return emulator;
 }
 

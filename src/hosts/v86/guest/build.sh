@@ -98,9 +98,13 @@ package() { # NAME GLOB -> its .deb on standard output, from OUT/packages or fro
 kernel_deb=$(package linux-image-686 'linux-image-[0-9]*-686_*_i386.deb')
 busybox_deb=$(package busybox-static 'busybox-static_*_i386.deb')
 seabios_deb=$(package seabios 'seabios_*_all.deb')
+ethtool_deb=$(package ethtool 'ethtool_*_i386.deb')
+libmnl_deb=$(package libmnl0 'libmnl0_*_i386.deb')
+libc_deb=$(package libc6 'libc6_*_i386.deb')
 
 say "unpacking"
 mkdir "$work/root"
+for deb in "$ethtool_deb" "$libmnl_deb" "$libc_deb"; do dpkg-deb -x "$deb" "$work/ethtool"; done
 dpkg-deb -x "$kernel_deb" "$work/kernel"
 dpkg-deb -x "$busybox_deb" "$work/busybox"
 dpkg-deb -x "$seabios_deb" "$work/seabios"
@@ -113,6 +117,11 @@ root=$work/root
 mkdir -p "$root"/{bin,dev,lib/modules,proc,sys,tmp}
 install -m 755 "$(find "$work/busybox" -type f -path '*/bin/busybox' | head -n 1)" "$root/bin/busybox"
 install -m 755 "$here/init" "$root/init"
+# ethtool, which busybox lacks, and what it is linked with
+install -m 755 "$(find "$work/ethtool" -type f -name ethtool -path '*/sbin/*' | head -n 1)" "$root/bin/ethtool"
+for library in ld-linux.so.2 libc.so.6 libm.so.6 libmnl.so.0; do
+  install -m 755 "$(readlink -f "$(find "$work/ethtool" -path "*/i386-linux-gnu/$library" | head -n 1)")" "$root/lib/$library"
+done
 
 # Modules lie flat and unpacked. `order` has a line for each, NAME NEEDED…, what one needs before it; `drivers` names those
 # that are loaded without being asked for.
@@ -159,15 +168,18 @@ archive() {
   entry dev/console $((8#020600)) 0 5 1
   entry 'TRAILER!!!' 0 0
 }
-archive >"$out/initrd"
-
-cp "$vmlinuz" "$out/bzimage"
-cp "$(find "$work/seabios" -name bios.bin | head -n 1)" "$out/bios.bin"
+# Whoever reads an image meanwhile gets the old one or the new one, whole.
+mkdir "$work/images"
+archive >"$work/images/initrd"
+cp "$vmlinuz" "$work/images/bzimage"
+cp "$(find "$work/seabios" -name bios.bin | head -n 1)" "$work/images/bios.bin"
 {
   echo "kernel: $version ($(basename "$kernel_deb"))"
   echo "busybox: $(basename "$busybox_deb")"
   echo "bios: $(basename "$seabios_deb")"
+  echo "ethtool: $(basename "$ethtool_deb") $(basename "$libmnl_deb") $(basename "$libc_deb")"
   echo "modules:$(cd "$root/lib/modules" && printf ' %s' *.ko)"
-} >"$out/guest.info"
+} >"$work/images/guest.info"
+mv "$work/images"/* "$out/"
 printf '%s\n' "$stamp" >"$out/stamp"
 say "built Linux $version in $out ($(du -cb "$out/bzimage" "$out/initrd" "$out/bios.bin" | tail -n 1 | cut -f1) bytes)"

@@ -40,6 +40,32 @@ const KNOWN_MISTAKES: { readonly [driver in GuestCard["driver"]]: readonly strin
   virtio_net: [],
 };
 
+/** Offloads that the drivers offer to Linux without being asked, after Linux 6.1, in the words of `ethtool -k`. */
+const OFFLOADS: { readonly [driver in GuestCard["driver"]]: readonly string[] } = {
+  r8169: ["rx-checksumming: on", "tx-checksum-ipv4: on", "rx-vlan-offload: on", "tx-vlan-offload: on"],
+  "8139cp": ["rx-checksumming: on", "tx-checksum-ipv4: on", "tx-tcp-segmentation: on", "rx-vlan-offload: on"],
+  "8139too": ["tx-checksum-ip-generic: on [fixed]"], // by the driver, while it copies
+  virtio_net: ["rx-checksumming: on [fixed]", "tx-checksum-ip-generic: on", "tx-tcp-segmentation: on", "rx-gro-hw: on"],
+};
+
+/** What is asked of a driver in `ethtool -K` before it sends a second time, and whether segments then leave it whole. */
+const SWITCHES: {
+  readonly [driver in GuestCard["driver"]]: { readonly words: string; readonly whole: boolean } | null;
+} = {
+  r8169: { words: "sg on tso on", whole: true }, // off at first: Linux does not trust old chips
+  "8139cp": { words: "tso off", whole: false },
+  "8139too": null,
+  virtio_net: { words: "tx off tso off", whole: false },
+};
+
+/** Frames by the chip's own tally counters, in the words of `ethtool -S`; null: the driver reads none. */
+const TALLIES: { readonly [driver in GuestCard["driver"]]: { readonly tx: string; readonly rx: string } | null } = {
+  r8169: { tx: "tx_packets", rx: "rx_packets" },
+  "8139cp": { tx: "tx_ok", rx: "rx_ok" },
+  "8139too": null,
+  virtio_net: null,
+};
+
 const slotName = ({ slot }: RigCard): string => `0000:00:${slot.toString(16).padStart(2, "0")}.0`;
 
 const pinged = async (guest: Interview, address: string, count: number, options = ""): Promise<string> => {
@@ -126,7 +152,15 @@ export const CHECKS: readonly Check[] = [
       return `MTU ${peer.mtu}, ${longest} bytes a received frame`;
     },
   },
-  { name: "ping", run: async ({ guest }, card) => `${await pinged(guest, card.peerAddress, 3)} ms` },
+  {
+    name: "ping",
+    run: async ({ guest }, card) => {
+      const time = await pinged(guest, card.peerAddress, 3);
+      const arp = await guest.line(`grep '^${card.peerAddress} ' /proc/net/arp`);
+      hold(arp.includes(card.peerMac), `ARP says ${arp || "nothing"}, expected ${card.peerMac}`);
+      return `${time} ms`;
+    },
+  },
   {
     name: "long ping",
     run: async ({ guest }, card) => `${await pinged(guest, card.peerAddress, 3, `-s ${LONG}`)} ms`,
@@ -151,6 +185,66 @@ export const CHECKS: readonly Check[] = [
     },
   },
   {
+    name: "offloads",
+    run: async ({ guest, transferSize }, { driver, ifname, transfers, peerAddress, peer }) => {
+      const features = async (): Promise<string[]> => (await guest.lines(`ethtool -k ${ifname}`)).map((l) => l.trim());
+      const jumbo = driver === "r8169" && peer.mtu > 1500; // there it neither sums nor segments
+      const first = await features();
+      const missing = OFFLOADS[driver].filter((line) => !jumbo && !first.includes(line));
+      hold(missing.length === 0, `ethtool -k lacks ${missing.join(", ")}`);
+      const change = jumbo ? null : SWITCHES[driver];
+      if (change === null) return "by the driver itself";
+      const on = change.words.replaceAll(/\b(on|off)\b/g, (word) => (word === "on" ? "off" : "on"));
+      await guest.run(`ethtool -K ${ifname} ${change.words}`);
+      const whole = (await features()).includes("tx-tcp-segmentation: on");
+      hold(whole === change.whole, `ethtool -K ${change.words}: tx-tcp-segmentation is ${whole ? "on" : "off"}`);
+      const before = peer.counters();
+      const { ok, detail } = await transfers.toHost(guest, peerAddress, Math.min(transferSize, 4 << 20));
+      hold(ok, detail);
+      const after = peer.counters();
+      hold(after.damaged === before.damaged, `${after.damaged - before.damaged} segments with a wrong checksum`);
+      const segments = after.wholeIn - before.wholeIn;
+      const expected = change.whole && peer.accepts().tso4;
+      hold(segments > 0 === expected, `${segments} segments came uncut with ${change.words}`);
+      await guest.run(`ethtool -K ${ifname} ${on}`);
+      return `${change.words}: ${detail}`;
+    },
+  },
+  {
+    name: "ethtool",
+    run: async (rig, { driver, ifname, card, peerAddress }) => {
+      const { guest } = rig;
+      const settings = (await guest.lines(`ethtool ${ifname}`)).map((line) => line.trim());
+      hold(settings.includes("Link detected: yes"), "no link");
+      if (driver === "virtio_net") return "link";
+      const speed = driver === "r8169" ? "1000Mb/s" : "100Mb/s";
+      for (const line of [`Speed: ${speed}`, "Duplex: Full", "Auto-negotiation: on"])
+        hold(settings.includes(line), `no "${line}" in ${settings.join("; ")}`);
+      const tally = TALLIES[driver];
+      if (tally !== null) {
+        const counts = async (): Promise<[number, number]> => {
+          const lines = await guest.lines(`ethtool -S ${ifname}`);
+          const count = (name: string) => Number(lines.find((l) => l.trim().startsWith(`${name}:`))?.split(":")[1]);
+          return [count(tally.tx), count(tally.rx)];
+        };
+        const [tx, rx] = await counts();
+        const before = card.counters();
+        await pinged(guest, peerAddress, 5);
+        const [txAfter, rxAfter] = await counts();
+        const after = card.counters();
+        const said = `${txAfter - tx} out, ${rxAfter - rx} in`;
+        const were = `${after.txFrames - before.txFrames} out, ${after.rxFrames - before.rxFrames} in`;
+        hold(said === were, `tally counters: ${said}; there were ${were}`);
+      }
+      const again = await guest.run(`ethtool -r ${ifname}`);
+      hold(again.status === 0, `ethtool -r: ${again.output.trim()}`);
+      await guest.run("sleep 1");
+      hold(await guest.linked(ifname), "no carrier after negotiating again");
+      await pinged(guest, peerAddress, 1);
+      return tally === null ? "link, negotiated again" : "link, tally counters, negotiated again";
+    },
+  },
+  {
     name: "vlan",
     run: async ({ guest }, card) => {
       const name = `${card.ifname}.${VLAN}`;
@@ -159,7 +253,14 @@ export const CHECKS: readonly Check[] = [
       );
       hold(made.status === 0, made.output.trim());
       try {
-        return `${await pinged(guest, `${VLAN_NET}.2`, 3, `-s ${LONG}`)} ms`;
+        const time = await pinged(guest, `${VLAN_NET}.2`, 3, `-s ${LONG}`);
+        // Where the card takes tags out and puts them in: the same with tags that the driver sees.
+        const both = ["r8169", "8139cp"].includes(card.driver);
+        if (!both) return `${time} ms`;
+        await guest.run(`ethtool -K ${card.ifname} rxvlan off txvlan off`);
+        await pinged(guest, `${VLAN_NET}.2`, 2, `-s ${LONG}`);
+        await guest.run(`ethtool -K ${card.ifname} rxvlan on txvlan on`);
+        return `${time} ms, with the tags in the card and in the frames`;
       } finally {
         await guest.run(`vconfig rem ${name} >/dev/null`);
       }
@@ -171,14 +272,23 @@ export const CHECKS: readonly Check[] = [
       // The peer's frames to another station: kept out, until the interface is promiscuous.
       const stray = new Uint8Array(60);
       stray.set([0x52, 0x54, 0, 0x99, 0x99, 0x99, 0x52, 0x55, 0x0a, 0, 2, 2, 0x88, 0xb5]);
+      // The group of all nodes that share the last three octets of an IPv6 address: Linux joins with the address.
       const group = stray.slice();
-      group.set([0x01, 0x00, 0x5e, 0x01, 0x02, 0x03]);
+      group.set([0x33, 0x33, 0xff, 0x34, 0x56, 0x78]);
+      const address = `fd00::1234:5678/64 dev ${ifname}`;
+      const received = async (): Promise<number> =>
+        Number(await guest.line(`cat /sys/class/net/${ifname}/statistics/rx_packets`));
+      /** how many of five frames the card let in; Linux must have them all */
       const seen = async (frame: Uint8Array): Promise<number> => {
+        const linux = await received();
         const before = card.counters().rxFrames;
         for (let i = 0; i < 5; i++) card.net.offer(frame, 0, frame.length, null, 0);
         card.net.endBatch();
         await guest.run("usleep 100000");
-        return card.counters().rxFrames - before;
+        const count = card.counters().rxFrames - before;
+        const counted = (await received()) - linux;
+        hold(counted >= count, `${count} frames came in, Linux counts ${counted}`);
+        return count;
       };
       const plain = await seen(stray);
       await guest.run(`ip link set ${ifname} promisc on`);
@@ -188,9 +298,16 @@ export const CHECKS: readonly Check[] = [
       await guest.run(`ifconfig ${ifname} allmulti`);
       const all = await seen(group);
       await guest.run(`ifconfig ${ifname} -allmulti`);
+      const outside = await seen(group);
+      await guest.run(`ip -6 addr add ${address}`);
+      const joined = await seen(group);
+      await guest.run(`ip -6 addr del ${address}`);
+      const left = await seen(group);
       hold(plain === 0 && again === 0, `${plain} and ${again} of 5 frames for another station came through`);
       hold(promiscuous >= 5, `${promiscuous} of 5 frames while promiscuous`);
       hold(all >= 5, `${all} of 5 multicasts with allmulti`);
+      hold(joined >= 5, `${joined} of 5 multicasts to a group that was joined`);
+      hold(outside === 0 && left === 0, `${outside} and ${left} of 5 to a group not yet joined, and left`);
       await pinged(guest, peerAddress, 1);
       return "ok";
     },
@@ -206,6 +323,31 @@ export const CHECKS: readonly Check[] = [
       hold(ok, detail);
       await pinged(rig.guest, peerAddress, 2);
       return `${detail}, by way of another emulator`;
+    },
+  },
+  {
+    name: "save/restore while sending",
+    onlyAll: true,
+    run: async (rig, { transfers, peerAddress }) => {
+      const moving = transfers.toHost(rig.guest, peerAddress, rig.transferSize);
+      await moved(transfers, 1 << 20);
+      await rig.move();
+      const { ok, detail } = await moving;
+      hold(ok, detail);
+      return `${detail}, by way of another emulator`;
+    },
+  },
+  {
+    name: "interrupts",
+    run: async ({ guest }) => {
+      // What no handler took for its own; the kernel shuts a line up when 99 900 of 100 000 are such ("nobody cared").
+      const [count, unhandled] = (await guest.lines("cat /proc/irq/11/spurious")).map((line) =>
+        Number(line.split(" ")[1]),
+      );
+      hold(unhandled! <= count! / 10 + 10, `${unhandled} of ${count} interrupts were nobody's`);
+      const wrong = await guest.line("grep ERR: /proc/interrupts");
+      hold(/ERR:\s+0$/.test(wrong.trimEnd()), `interrupts from nowhere: ${wrong}`);
+      return `${unhandled} of ${count} interrupts nobody's`;
     },
   },
   {
@@ -260,6 +402,36 @@ export const CHECKS: readonly Check[] = [
     },
   },
 ];
+
+/** Boots the guest anew in the middle of transfers: BIOS and Linux find the cards again, and both of them work. */
+const reboot = (name: string, how: "guest" | "host"): Check => ({
+  name,
+  onlyAll: how === "host",
+  run: async (rig) => {
+    const { guest, cards, transferSize } = rig;
+    rig.part();
+    const bootId = (): Promise<string> => guest.line("cat /proc/sys/kernel/random/boot_id");
+    const before = await bootId();
+    for (const { transfers, peerAddress } of cards) await transfers.flood(guest, peerAddress, 64 << 20);
+    for (const { transfers } of cards) await moved(transfers, 1 << 18);
+    await guest.guest.reboot(how);
+    hold((await bootId()) !== before, "it is the boot of before");
+    for (const { peer } of cards) peer[Symbol.dispose](); // it has connections to a guest that is gone
+    const times: string[] = [];
+    for (const card of cards) {
+      await find(rig, card);
+      await up(rig, card);
+      times.push(await pinged(guest, card.peerAddress, 3));
+    }
+    const results = await Transfers.allToGuest(
+      guest,
+      cards.map(({ transfers, peerAddress }) => ({ transfers, address: peerAddress })),
+      transferSize,
+    );
+    for (const [i, { ok, detail }] of results.entries()) hold(ok, `${cards[i]!.ifname}: ${detail}`);
+    return `up again, ${times.join(", ")} ms, ${results.map(({ detail }) => detail).join(", ")}`;
+  },
+});
 
 /** The checks of several cards in one guest. */
 export const TOGETHER: readonly Check[] = [
@@ -316,6 +488,8 @@ export const TOGETHER: readonly Check[] = [
       return `${time} ms`;
     },
   },
+  reboot("reboot", "guest"),
+  reboot("reset", "host"),
   {
     name: "interrupts",
     run: async ({ guest, cards }) => {

@@ -110,6 +110,12 @@ export class Rig implements AsyncDisposable {
       this.#cables.push(connect(card.net, hub.port(2 * i)), connect(port, hub.port(2 * i + 1)));
   }
 
+  /** Gives each card a cable to its peer again. */
+  part(): void {
+    this.#unplug();
+    for (const { card, port } of this.cards) this.#cables.push(connect(card.net, port));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const { peer } of this.cards) peer[Symbol.dispose]();
     await this.#guest?.guest.stop();
@@ -117,7 +123,7 @@ export class Rig implements AsyncDisposable {
   }
 
   #attach(emulator: V86): void {
-    for (const { card, port } of this.cards) this.#cables.push(connect(card.net, port));
+    this.part();
     this.#attachment = attachV86(emulator, {
       cards: this.cards,
       report: (diagnostic) => void this.diagnostics.push(diagnostic),

@@ -356,7 +356,7 @@ class Connection {
   peerFin = false;
   owesAck = false;
   probes = false; // the next segment is one byte, whatever the window
-  timer: NodeJS.Timeout | null = null;
+  timer: ReturnType<typeof setTimeout> | null = null;
 
   constructor(bytes: Uint8Array, start: number, key: number, service: TcpService | null, iss: number) {
     const tcp = start + IP + (bytes[start + IP]! & 0xf) * 4;

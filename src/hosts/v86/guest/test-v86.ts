@@ -11,6 +11,7 @@
 import { createHash } from "node:crypto";
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parse, parseSize, UsageError } from "../../../cli/index.js";
 import { V86_RELEASE } from "../index.js";
 import { bootGuest, CMDLINE, GuestError } from "./boot.js";
@@ -28,6 +29,8 @@ Linux's r8169, 8139cp, 8139too and virtio_net say whether they work.
   --check TEXT    probe, link, and only checks whose name contains TEXT (or one of TEXT,TEXT)
   --size SIZE     bytes of each transfer (default 4M, with --all 16M)
   --boot          boot anew, though there is a saved guest
+  --json FILE     writes the table there
+  --record        writes it to fixtures/guests/results.json; only with --all
   --timeout SECONDS  for each row (default 300)
   --verbose       show every command and its answer on standard error
   --help          this text
@@ -55,7 +58,8 @@ const CASES: readonly Case[] = [
   { title: "8139c+, MTU 4000", cards: ["8139c+"], mtu: 4000, onlyAll: true },
   { title: "vtnet, finished frames", cards: ["vtnet"], offloads: false, onlyAll: true },
   { title: "re, finished frames", cards: ["re"], offloads: false, onlyAll: true },
-  // Not the first 8169 (XID 000): Linux has dropped it.
+  // Not the first 8169 (XID 000): Linux has not driven it since 5.3 ("r8169: remove support for RTL_GIGA_MAC_VER_01",
+  // 25 May 2019), and 6.1 says "unknown chip XID 000".
   ...["8110s", "8169sce", "8139", "8139a", "8139a-g", "8139b", "8130", "8100", "8139d", "8101"].map((name) => ({
     title: name,
     cards: [name],
@@ -71,6 +75,8 @@ interface Options {
   readonly boot: boolean;
   readonly timeoutMs: number;
   readonly verbose: boolean;
+  /** where the table is to be written; null: nowhere */
+  readonly json: string | null;
 }
 
 /** A guest that has its drivers loaded and no card yet. */
@@ -107,7 +113,13 @@ const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
 type Outcome = { readonly check: string; readonly verdict: "ok" | "FAIL" | "skip"; readonly detail: string };
 
-async function runCase(row: Case, state: ArrayBuffer, options: Options): Promise<Outcome[]> {
+/** What came of a row: its cards with the drivers that Linux gave them, and a verdict for each check. */
+interface RowResult {
+  readonly cards: readonly { readonly card: string; readonly device: string; readonly driver: string }[];
+  readonly outcomes: readonly Outcome[];
+}
+
+async function runCase(row: Case, state: ArrayBuffer, options: Options): Promise<RowResult> {
   const outcomes: Outcome[] = [];
   const onConsole = options.verbose ? { onConsole: (text: string) => void process.stderr.write(text) } : {};
   await using rig = await Rig.start({ ...row, ...options, ...onConsole, state });
@@ -134,8 +146,43 @@ async function runCase(row: Case, state: ArrayBuffer, options: Options): Promise
   if (options.verbose)
     for (const { name, card, peer } of rig.cards)
       process.stderr.write(`${name}: ${JSON.stringify(card.counters())} ${JSON.stringify(peer.counters())}\n`);
-  return outcomes;
+  const cards = rig.cards.map(({ name, card: { name: device }, driver }) => ({ card: name, device, driver }));
+  return { cards, outcomes };
 }
+
+/**
+ * The table as data that only changes when something else comes out of a row: no times, no rates.
+ * `checks` holds `ok`, `FAIL: what`, or `skip: why`.
+ */
+interface Results {
+  readonly command: string;
+  readonly kernel: string;
+  readonly v86: string;
+  /** bytes of a transfer, each way */
+  readonly transfer: number;
+  readonly rows: readonly {
+    readonly title: string;
+    /** of a virtio card */
+    readonly mode: string | null;
+    readonly mtu: number;
+    readonly cards: RowResult["cards"];
+    readonly checks: { readonly [check: string]: string };
+  }[];
+}
+
+async function writeResults(path: string, { all, size }: Options, rows: Results["rows"]): Promise<void> {
+  const info = await readFile(join(IMAGES, "guest.info"), "utf8");
+  const results: Results = {
+    command: `npm run test:v86${all ? " -- --all --record" : ""}`,
+    kernel: /^kernel: (\S+)/m.exec(info)?.[1] ?? "",
+    v86: V86_RELEASE,
+    transfer: size,
+    rows,
+  };
+  await writeFile(path, `${JSON.stringify(results, null, 2)}\n`);
+}
+
+const RESULTS = fileURLToPath(new URL("../../../../fixtures/guests/results.json", import.meta.url));
 
 async function run(options: Options): Promise<number> {
   const rows = CASES.filter(
@@ -148,20 +195,31 @@ async function run(options: Options): Promise<number> {
   let passed = 0;
   let failed = 0;
   let skipped = 0;
+  const table: Results["rows"][number][] = [];
   for (const row of rows) {
     const began = performance.now();
     const done = showProgress(row.title);
-    const outcomes = await runCase(row, state, options);
+    const { cards, outcomes } = await runCase(row, state, options);
     done();
     const bad = outcomes.filter(({ verdict }) => verdict === "FAIL");
     say(`\n${row.title}  (${((performance.now() - began) / 1000).toFixed(0)} s${bad.length > 0 ? ", FAILED" : ""})`);
     for (const { check, verdict, detail } of outcomes) say(`  ${verdict.padEnd(4)}  ${check.padEnd(12)} ${detail}`);
+    table.push({
+      title: row.title,
+      mode: row.cards.includes("vtnet") ? (row.mode ?? "transitional") : null,
+      mtu: row.mtu ?? 1500,
+      cards,
+      checks: Object.fromEntries(
+        outcomes.map(({ check, verdict, detail }) => [check, verdict === "ok" ? verdict : `${verdict}: ${detail}`]),
+      ),
+    });
     passed += outcomes.filter(({ verdict }) => verdict === "ok").length;
     failed += bad.length;
     skipped += outcomes.length - bad.length - outcomes.filter(({ verdict }) => verdict === "ok").length;
   }
   say(`\n${((performance.now() - started) / 1000).toFixed(0)} s`);
   say(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`);
+  if (options.json !== null) await writeResults(options.json, options, table);
   return failed === 0 ? 0 : 1;
 }
 
@@ -173,6 +231,8 @@ async function main(): Promise<number> {
       check: { type: "string" },
       size: { type: "string" },
       boot: { type: "boolean" },
+      json: { type: "string" },
+      record: { type: "boolean" },
       timeout: { type: "string" },
       verbose: { type: "boolean" },
       help: { type: "boolean" },
@@ -187,6 +247,8 @@ async function main(): Promise<number> {
   if (size % 2 ** 20 !== 0) throw new UsageError(`size "${values.size}": expected whole MiB`);
   const seconds = Number(values.timeout ?? 300);
   if (!(seconds > 0)) throw new UsageError(`--timeout ${values.timeout}: expected a number of seconds`);
+  if (values.record === true && !(all && values.only === undefined && values.check === undefined))
+    throw new UsageError("--record goes with --all, and with nothing left out");
   const built = await buildGuest();
   if (built !== 0) return built;
   return run({
@@ -197,6 +259,7 @@ async function main(): Promise<number> {
     boot: values.boot === true,
     timeoutMs: seconds * 1000,
     verbose: values.verbose === true,
+    json: values.record === true ? RESULTS : (values.json ?? null),
   });
 }
 

@@ -106,6 +106,13 @@ export class Transfers {
     return hosts.map(({ transfers }, i) => transfers.#judge("to-guest", size, started, digest, sums[i] ?? ""));
   }
 
+  /** Sends to a guest that listens in the background and throws it away, so that something is under way. */
+  async flood(guest: Interview, address: string, size: number): Promise<void> {
+    this.moved = 0;
+    this.#size = size;
+    await guest.run(`nc ${address} ${SOURCE_PORT} -e sh -c 'cat >/dev/null' >/dev/null 2>&1 &`);
+  }
+
   /** Guest to host. @param size a multiple of 1 MiB */
   async toHost(guest: Interview, address: string, size: number): Promise<TransferResult> {
     const send = `i=0; while [ $i -lt ${size / BLOCK} ]; do cat /tmp/block; i=$((i+1)); done`;
