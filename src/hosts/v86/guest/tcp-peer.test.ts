@@ -144,10 +144,11 @@ test("what is not acknowledged goes out again, and a byte asks at a shut window"
     c.station.heard().map(({ seq, length }) => [seq, length]),
     [[c.first, 1]],
   );
+  // A shut window takes no byte: once it is open, the one that asked comes again.
   c.station.say({ seq: 1001, ack: c.first, flags: ACK, window: 2920 });
   assert.equal(
     c.station.heard().map(({ seq, length }) => [seq - c.first, length]),
-    [[1, 2919]],
+    [[0, 2920]],
   );
   await new Promise((resolve) => setTimeout(resolve, 1700));
   assert.equal(
@@ -155,6 +156,17 @@ test("what is not acknowledged goes out again, and a byte asks at a shut window"
     [0],
   );
   assert.is(c.peer.counters().retransmissions, 1);
+});
+
+test("what moves on is left alone", async () => {
+  using c = connected({ size: 9000, fill: ramp }, { window: 2920 });
+  assert.is(c.station.heard().length, 1);
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  c.station.say({ seq: 1001, ack: c.first + 2920, flags: ACK, window: 2920 });
+  assert.is(c.station.heard().length, 1);
+  await new Promise((resolve) => setTimeout(resolve, 700)); // 1.7 s after the first segment, 0.7 s after the second
+  assert.equal(c.station.heard(), []);
+  assert.is(c.peer.counters().retransmissions, 0);
 });
 
 test("a port that nobody serves is closed", () => {

@@ -241,7 +241,10 @@ export class TcpPeer implements NetPort {
       for (const c of this.#connections.values()) {
         while (!this.#blocked && this.#far !== null && this.#sendNext(c)) sent = true;
         if (c.over) this.#end(c, true);
-        else if (c.underway > 0 || c.unsent) c.timer ??= setTimeout(() => this.#stalled(c, c.una), RETRANSMIT_MS);
+        else if (c.timer === null && (c.underway > 0 || c.unsent)) {
+          const { una } = c; // now, not when the time is up
+          c.timer = setTimeout(() => this.#stalled(c, una), RETRANSMIT_MS);
+        }
       }
     } while (this.#again && !this.#blocked);
     this.#pumping = false;
@@ -329,7 +332,7 @@ export class TcpPeer implements NetPort {
   }
 
   #end(c: Connection, complete: boolean): void {
-    if (c.timer !== null) clearTimeout(c.timer);
+    c.idle();
     if (this.#connections.get(c.key) === c) this.#connections.delete(c.key);
     c.service?.closed?.(complete);
   }
@@ -353,6 +356,7 @@ class Connection {
   una = 0;
   next = 0;
   #most = 0; // next was never beyond
+  #asked = false; // the last byte under way went out at a shut window
   peerFin = false;
   owesAck = false;
   probes = false; // the next segment is one byte, whatever the window
@@ -390,18 +394,29 @@ class Connection {
   }
 
   advance(length: number): true {
+    if (length > 0 && this.probes) this.#asked = true;
     this.probes = false;
     this.next += length;
     this.#most = Math.max(this.#most, this.next);
     return true;
   }
 
+  /** Stops the timer. */
+  idle(): void {
+    if (this.timer !== null) clearTimeout(this.timer);
+    this.timer = null;
+  }
+
   acknowledge(number: number, window: number): void {
     const una = this.una + ((number - this.iss - this.una) | 0);
     if (una < this.una || una > this.#most) return;
+    this.window = window * 2 ** this.#scale;
+    // A byte that asked at a shut window was not taken: it comes again with the first that fit.
+    if (this.#asked && una === this.una && this.window > 0) this.next = una;
+    if (una !== this.una || this.window > 0) this.#asked = false;
+    if (una !== this.una) this.idle();
     this.una = una;
     this.next = Math.max(this.next, una); // it was sent again in vain
-    this.window = window * 2 ** this.#scale;
   }
 
   /** The options of the guest's SYN. RFC 9293 §3.2, RFC 7323 §2.2 */
