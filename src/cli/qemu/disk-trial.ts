@@ -17,6 +17,8 @@ export interface DiskTrialParts {
 const WAIT_MS = 5000;
 const TURN_US = 200;
 const PARALLEL = 48;
+/** bytes */
+const LONGEST = 100_000;
 
 /** Reads and writes a disk, and compares with the file that QEMU keeps it in. */
 export class DiskTrial {
@@ -62,7 +64,8 @@ export class DiskTrial {
   /** Requests of several blocks in flight together, reads and writes of places that do not touch. */
   #parallel(): void {
     const { disk, machine, random } = this.#parts;
-    const blocks = 8;
+    const stride = Math.floor(disk.sectors / PARALLEL);
+    const blocks = Math.min(8, stride);
     const size = blocks * disk.blockSize;
     const memory = machine.dma.alloc(PARALLEL * size, 4096, 0xffff_ffff);
     const before = this.#parts.file();
@@ -70,7 +73,7 @@ export class DiskTrial {
     let done = 0;
     let failed = 0;
     for (let i = 0; i < PARALLEL; i++) {
-      const lba = i * 16;
+      const lba = i * stride;
       const data = frameSegments(2);
       data.count = 2;
       data.paddr[0] = memory + i * size;
@@ -111,7 +114,7 @@ export class DiskTrial {
     disk.flush();
     const after = this.#parts.file();
     for (let i = 0; i < PARALLEL; i++) {
-      const lba = i * 16;
+      const lba = i * stride;
       const bytes = new Uint8Array(size);
       machine.dma.copyOut(memory + i * size, bytes, 0, size);
       this.#compare(bytes, written.has(lba) ? after : before, lba);
@@ -140,11 +143,12 @@ export class DiskTrial {
   /** The first and the last block, long and short runs between them. */
   #places(): readonly (readonly [lba: number, count: number])[] {
     const { disk, random } = this.#parts;
+    const longest = Math.floor(LONGEST / disk.blockSize);
     const some = Array.from({ length: 6 }, () => {
-      const count = 1 + random.below(200);
+      const count = 1 + random.below(longest);
       return [random.below(disk.sectors - count), count] as const;
     });
-    return [[0, 1], [disk.sectors - 1, 1], [3, 129], ...some];
+    return [[0, 1], [disk.sectors - 1, 1], [3, Math.min(129, longest)], ...some];
   }
 
   #compare(bytes: Uint8Array, file: Uint8Array, lba: number): void {

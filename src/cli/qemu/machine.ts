@@ -35,6 +35,16 @@ export interface QemuMachineOptions {
 const DISK_SIZE = 1 << 20;
 const DISK_SEED = 7;
 
+let contents: Uint8Array | null = null;
+/** What is on a disk that we add, before anybody writes. */
+const diskContents = (): Uint8Array => {
+  if (contents === null) {
+    const random = new Prng(DISK_SEED);
+    contents = Uint8Array.from({ length: DISK_SIZE }, () => random.next() & 0xff);
+  }
+  return contents;
+};
+
 /** A QEMU with cards, found by the probe interface. */
 export class QemuMachine implements Disposable {
   readonly qemu: Qemu;
@@ -130,11 +140,7 @@ export class QemuMachine implements Disposable {
   }
 
   #disk(node: string): string[] {
-    const random = new Prng(DISK_SEED);
-    writeFileSync(
-      this.#file(node),
-      Uint8Array.from({ length: DISK_SIZE }, () => random.next() & 0xff),
-    );
+    writeFileSync(this.#file(node), diskContents());
     return ["-blockdev", `driver=file,node-name=${node},filename=${this.#file(node)}`];
   }
 }

@@ -1,7 +1,12 @@
 import type { DeviceInfo, Ifnet, Newbus, VirtioPci } from "../../guest/index.js";
 import { Prng } from "../../net/index.js";
 import { VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_RING_PACKED } from "../../spec/virtio.js";
-import { VIRTIO_NET_F_CTRL_RX, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MRG_RXBUF } from "../../spec/virtio-net.js";
+import {
+  VIRTIO_NET_F_CTRL_RX,
+  VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_MQ,
+  VIRTIO_NET_F_MRG_RXBUF,
+} from "../../spec/virtio-net.js";
 import { DISK_SERIAL } from "./cards.js";
 import { DiskTrial } from "./disk-trial.js";
 import type { QemuMachine } from "./machine.js";
@@ -42,6 +47,7 @@ export const modeOf = (newbus: Newbus, unit: string): string[] => {
     ...(has(VIRTIO_F_INDIRECT_DESC) ? ["indirect"] : []),
     ...(unit.startsWith("vtnet") && has(VIRTIO_NET_F_MRG_RXBUF) ? ["mergeable"] : []),
     ...(unit.startsWith("vtnet") && has(VIRTIO_NET_F_CTRL_VQ) ? ["ctrl-vq"] : []),
+    ...(unit.startsWith("vtnet") && has(VIRTIO_NET_F_MQ) ? ["mq"] : []),
   ];
 };
 
