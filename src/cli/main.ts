@@ -4,12 +4,13 @@ import { eeprom } from "./eeprom.js";
 import { lab } from "./lab/index.js";
 import { lspci } from "./lspci.js";
 import { probe } from "./probe.js";
+import { qtest } from "./qtest.js";
 import { regs } from "./regs.js";
 
 interface Command {
   readonly title: string;
   /** @returns the exit status */
-  run(args: string[]): number;
+  run(args: string[]): number | Promise<number>;
 }
 
 const COMMANDS: { readonly [name: string]: Command } = {
@@ -17,6 +18,7 @@ const COMMANDS: { readonly [name: string]: Command } = {
   lab: { title: "move the seed's 200 MB through each card, both ways", run: lab },
   lspci: { title: "list the functions of the lab's machine, as lspci does", run: lspci },
   probe: { title: "probe the lab's machine and print what a BSD kernel would", run: probe },
+  qtest: { title: "stand in for a QEMU that qtest clients drive", run: qtest },
   regs: { title: "print a card's registers by name and field", run: regs },
 };
 
@@ -28,7 +30,7 @@ ${Object.entries(COMMANDS)
 
   barwire COMMAND --help   says more`;
 
-const main = (args: string[]): number => {
+const main = (args: string[]): number | Promise<number> => {
   const [name, ...rest] = args;
   if (name === undefined || name === "--help" || name === "-h") {
     console.log(HELP);
@@ -46,7 +48,7 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 });
 
 try {
-  process.exitCode = main(process.argv.slice(2));
+  process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
   if (!(error instanceof UsageError)) throw error;
   console.error(`barwire: ${error.message}`);

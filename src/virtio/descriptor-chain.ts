@@ -38,7 +38,7 @@ export type RingFault = (typeof RING_FAULTS)[number];
 /** Longest indirect table that is followed, entries; longer ones are, up to the queue's size. QEMU: VIRTQUEUE_MAX_SIZE */
 const INDIRECT_MAX = 1024;
 /** §2.7.5.2: no chain may be longer than 2³² bytes; lengths are 32-bit. */
-const CHAIN_MAX_BYTES = 0xffff_ffff;
+export const CHAIN_MAX_BYTES = 0xffff_ffff;
 
 /** The two flags of a packed descriptor that say whose it is, and what they are in a slot made available. §2.8.1 */
 export const AVAIL_AND_USED = VIRTQ_PACKED_DESC_F_AVAIL | VIRTQ_PACKED_DESC_F_USED;
@@ -271,6 +271,8 @@ export class DescriptorChain {
   chains = 0;
   /** descriptors read since `clear`, those of tables included */
   descriptors = 0;
+  /** bytes of the longest chain; the queue says so at each `take` */
+  maxBytes = CHAIN_MAX_BYTES;
   /** what `push` takes for each chain: the head of a split chain, or id | slots − 1 << 16 of a packed list */
   heads = new Int32Array(16);
   /** bytes of `writable` up to the end of each chain */
@@ -384,7 +386,7 @@ export class DescriptorChain {
         const write = (flags & VIRTQ_DESC_F_WRITE) !== 0;
         if (write) sawWritable = true;
         else if (sawWritable) return this.#stop("readable-after-writable", index);
-        if (readable.total + writable.total - before + length > CHAIN_MAX_BYTES)
+        if (readable.total + writable.total - before + length > this.maxBytes)
           return this.#stop("chain-too-large", length);
         if (write ? dma.locateWritable(address, length) : dma.locate(address, length))
           (write ? writable : readable).add(address, length, dma.at, dma.bytes);
@@ -484,8 +486,7 @@ export class DescriptorChain {
   ): boolean {
     const { readable, writable } = this;
     if (!write && writable.count > writableCount) return this.#stop("readable-after-writable", index);
-    if (readable.total + writable.total - before + length > CHAIN_MAX_BYTES)
-      return this.#stop("chain-too-large", length);
+    if (readable.total + writable.total - before + length > this.maxBytes) return this.#stop("chain-too-large", length);
     const list = write ? writable : readable;
     if (write ? dma.locateWritable(address, length) : dma.locate(address, length))
       list.add(address, length, dma.at, dma.bytes);

@@ -199,6 +199,11 @@ export class VirtioCore implements VirtioBus, QueueRunner {
     this.#findControl();
   }
 
+  /** Chains may have more than 2³²−1 bytes. */
+  takeHugeChains(): void {
+    for (const queue of [...this.#split, ...this.#packed]) queue.maxBytes = Number.MAX_SAFE_INTEGER;
+  }
+
   connect(seams: FunctionSeams): void {
     this.seams = seams;
     for (const queue of [...this.#split, ...this.#packed]) queue.connect(seams.dma);

@@ -78,6 +78,7 @@ export class PackedQueue extends Virtqueue {
     const room = size - this.#distance(this.#published, place);
     if (room === 0) return this.fail("ring-oversubscribed", first);
     const writable = chain.writable.total;
+    chain.maxBytes = this.maxBytes;
     const slots = chain.loadPacked(this.dma, this.#ring, size, first, lap1, room, this.indirect);
     if (slots === 0) return this.fail(chain.fault ?? "chain-too-long", chain.faultValue);
     this.#avail = this.#after(place, slots);

@@ -103,6 +103,11 @@ export interface VirtioPciOptions {
    * one. Default false: bit 1. §4.1.4.5
    */
   readonly configSetsQueueIsr?: boolean;
+  /**
+   * Deviation: chains of more than 2³²−1 bytes are taken, as QEMU takes them and one of its own tests makes them.
+   * Default false: they end in a failed device. §2.7.5.2
+   */
+  readonly hugeChains?: boolean;
 }
 
 /** Features that are offered by option, to modern drivers alone. */
@@ -579,6 +584,7 @@ class PciTransport implements Model {
     const configIsr = configSetsQueueIsr ? VIRTIO_PCI_ISR_CONFIG | VIRTIO_PCI_ISR_QUEUE : VIRTIO_PCI_ISR_CONFIG;
     const core = new VirtioCore(device, personality, offered, FeatureSet.of(...withhold), configIsr);
     this.core = core;
+    if (options.hugeChains === true) core.takeHugeChains();
 
     const capabilities: Capability[] = [];
     const bars: { [index in 0 | 1 | 4]?: BarDeclaration } = {};

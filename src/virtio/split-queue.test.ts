@@ -376,6 +376,22 @@ test("a chain of more than 2^32 bytes is refused", () => {
   assert.equal(host.reports, ["chain-too-large"]);
 });
 
+test("with hugeChains a chain of more than 2^32 bytes is used up as any other", () => {
+  const host = new TestHost([{ base: 0, size: 0x20_0000 }]);
+  const toy = new ToyDevice([4096]);
+  const slot = new VirtioPciFunction(toy, { personality: "modern", hugeChains: true });
+  const driver = new RawDriver(slot, host);
+  driver.negotiate(0, 1);
+  const q = new RawRing(host, 4096, 0x2_0000, 0x2_0000 + 16 * 4096, 0x2_0000 + 18 * 4096 + 8);
+  for (let i = 0; i < 4096; i++) q.describe(i, 0, 0x10_0001, i < 4095 ? NEXT : 0, i + 1);
+  driver.queue(0, q);
+  driver.driverOk();
+  q.offer(0);
+  driver.notify(0);
+  assert.is(q.usedIdx, 1);
+  assert.equal(host.reports, []);
+});
+
 test("VIO-192 rings and buffers across windows are read and written piece by piece", () => {
   // Ring parts lie across the border at 0x10000, buffers across the one at 0x20000, which belong to three windows.
   const windows = [

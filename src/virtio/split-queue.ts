@@ -77,6 +77,7 @@ export class SplitQueue extends Virtqueue {
     const head = this.#avail.get16(VIRTQ_AVAIL_RING + 2 * slot);
     if (head >= this.size) return this.fail("head-out-of-range", head);
     const writable = chain.writable.total;
+    chain.maxBytes = this.maxBytes;
     if (!chain.load(this.dma, this.#desc, this.size, head, this.indirect))
       return this.fail(chain.fault ?? "chain-too-long", chain.faultValue);
     if (this.inOrder) this.#readOnly[slot] = chain.writable.total === writable ? 1 : 0;

@@ -1,7 +1,7 @@
 import { Door, StateError, type StateReader } from "../bytes/index.js";
 import type { DmaDoor, SavedState } from "../contract/index.js";
 import { VIRTIO_MSI_NO_VECTOR } from "../spec/virtio.js";
-import { type DescriptorChain, RING_FAULTS, type RingFault } from "./descriptor-chain.js";
+import { CHAIN_MAX_BYTES, type DescriptorChain, RING_FAULTS, type RingFault } from "./descriptor-chain.js";
 
 /** Stands in for a door before the queue is connected: nothing gets through. */
 const NO_DOOR: DmaDoor = new Door();
@@ -28,6 +28,8 @@ export abstract class Virtqueue {
   readonly index: number;
   /** descriptors; what `size` is after reset */
   readonly maxSize: number;
+  /** bytes of the longest chain that is taken */
+  maxBytes = CHAIN_MAX_BYTES;
 
   // wiring
   protected dma: DmaDoor = NO_DOOR;
