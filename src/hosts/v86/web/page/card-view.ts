@@ -1,0 +1,153 @@
+import { formatMac } from "../../../../bytes/index.js";
+import { slotColor } from "./bus-view.js";
+import { brief, count, element, hex, setAttribute, setText } from "./dom.js";
+import type { Lab, LabCard } from "./lab.js";
+import { type CardCounts, type CardRates, exitsOf, framesOf } from "./samples.js";
+
+/** A row of the table: what it is called, what it means, and its value. */
+type Row = readonly [name: string, title: string, label: string, value: (counts: CardCounts) => number];
+
+const ROWS: readonly Row[] = [
+  ["txFrames", "frames that the guest sent", "Frames sent", ({ nic }) => nic.txFrames],
+  ["rxFrames", "frames that the guest got", "Frames received", ({ nic }) => nic.rxFrames],
+  ["txBytes", "bytes in them", "Bytes sent", ({ nic }) => nic.txBytes],
+  ["rxBytes", "bytes in them", "Bytes received", ({ nic }) => nic.rxBytes],
+  ["configAccesses", "accesses to configuration space", "Config accesses", ({ v86 }) => v86.configAccesses],
+  ["portAccesses", "accesses to I/O BARs", "Port accesses", ({ v86 }) => v86.portAccesses],
+  ["memoryAccesses", "accesses to memory BARs", "Memory accesses", ({ v86 }) => v86.memoryAccesses],
+  ["interrupts", "how often the interrupt pin went up", "Interrupts", ({ v86 }) => v86.interrupts],
+  ["doorbells", "notifications of work in a queue", "Doorbells", ({ nic }) => nic.doorbells],
+  ["turns", "turns of its queues: frames by turns is the size of a batch", "Queue turns", ({ v86 }) => v86.turns],
+  ["descriptorsRead", "descriptors that the card read", "Descriptors", ({ nic }) => nic.descriptorsRead],
+  [
+    "dropped",
+    "frames that found no buffer, were filtered, were malformed or met a pulled cable",
+    "Frames dropped",
+    ({ nic }) => nic.rxNoBuffer + nic.rxFiltered + nic.txDropped,
+  ],
+];
+
+/** A card's panel: cable, plug, what the guest says of it, rates and counters. */
+export class CardView {
+  readonly element: HTMLElement;
+  readonly #lab: Lab;
+  readonly #card: LabCard;
+  readonly #cable: HTMLButtonElement;
+  readonly #plug: HTMLButtonElement;
+  readonly #work: HTMLButtonElement[];
+  readonly #guest = element("span", { "data-field": "guest" });
+  readonly #carrier = element("span", { class: "pill", "data-field": "carrier" });
+  readonly #note = element("p", { class: "note", role: "status" });
+  readonly #rates = {
+    toHost: element("b", {}, "0"),
+    toGuest: element("b", {}, "0"),
+    exits: element("b", {}, "–"),
+    interrupts: element("b", {}, "–"),
+  };
+  readonly #values: HTMLElement[];
+
+  constructor(lab: Lab, card: LabCard) {
+    this.#lab = lab;
+    this.#card = card;
+    const { name, title, slot, nic } = card;
+    this.#cable = element("button", { class: "switch", type: "button", role: "switch", "data-action": "cable" });
+    this.#cable.append(element("span", { class: "switch-track" }), "Cable");
+    this.#cable.addEventListener("click", () => void lab.setCable(card, !nic.linkUp));
+    this.#plug = element("button", { type: "button", "data-action": "plug" });
+    this.#plug.addEventListener("click", () => void (card.plugged ? lab.pull(card) : lab.plug(card)));
+    const action = (text: string, name: string, title: string, run: () => Promise<unknown>): HTMLButtonElement => {
+      const button = element("button", { type: "button", "data-action": name, title }, text);
+      button.addEventListener("click", () => void run());
+      return button;
+    };
+    this.#work = [
+      action("Ping", "ping", "three pings to the far end", () => lab.ping(card)),
+      action("Send", "send", "16 MiB over TCP, guest to host", () => lab.transfer(card, "to-host")),
+      action("Receive", "receive", "16 MiB over TCP, host to guest", () => lab.transfer(card, "to-guest")),
+    ];
+    this.#values = ROWS.map(([name, title]) => element("td", { class: "number", "data-counter": name, title }, "0"));
+    const figure = (value: HTMLElement, unit: string, what: string): HTMLElement =>
+      element("div", { class: "figure" }, value, element("span", { class: "unit" }, unit), element("span", {}, what));
+    this.element = element(
+      "section",
+      {
+        class: "panel card",
+        "data-card": name,
+        "aria-label": title,
+        style: `--card: var(--card-${slotColor(slot)})`,
+      },
+      element(
+        "header",
+        {},
+        element("h2", {}, title),
+        element("span", { class: "mono quiet" }, `00:${hex(slot, 2)}.0`),
+        element("span", { class: "space" }),
+        this.#cable,
+      ),
+      element(
+        "p",
+        { class: "guest-line" },
+        this.#carrier,
+        this.#guest,
+        element("span", { class: "mono quiet mac", title: "MAC address" }, formatMac(nic.mac)),
+      ),
+      element(
+        "div",
+        { class: "figures" },
+        figure(this.#rates.toHost, "MB/s", "to host"),
+        figure(this.#rates.toGuest, "MB/s", "to guest"),
+        figure(this.#rates.exits, "", "exits / frame"),
+        figure(this.#rates.interrupts, "", "interrupts / frame"),
+      ),
+      element("table", { class: "counters" }, element("tbody", {}, ...this.#rows())),
+      element("div", { class: "actions" }, ...this.#work, element("span", { class: "space" }), this.#plug, this.#note),
+    );
+  }
+
+  update(counts: CardCounts | null, rates: CardRates): void {
+    const card = this.#card;
+    const { nic, plugged } = card;
+    const obeys = this.#lab.obeys;
+    setAttribute(this.element, "data-plugged", String(plugged));
+    setAttribute(this.#cable, "aria-checked", String(nic.linkUp));
+    setText(this.#plug, plugged ? "Pull card" : "Plug in");
+    this.#plug.disabled = this.#lab.attachment === null || (this.#lab.config.debian && !obeys);
+    for (const button of this.#work) {
+      button.hidden = !this.#lab.config.debian;
+      button.disabled = !obeys || card.ifname === "" || card.peer === null;
+    }
+    setText(this.#note, card.note);
+    const link = card.carrier === null ? "" : card.carrier ? "up" : "down";
+    setAttribute(this.#carrier, "data-state", link || "unknown");
+    setText(this.#carrier, link === "" ? "link ?" : `link ${link}`);
+    setText(this.#guest, this.#guestLine());
+    setText(this.#rates.toHost, brief(rates.toHost / 1e6));
+    setText(this.#rates.toGuest, brief(rates.toGuest / 1e6));
+    if (counts === null) return;
+    const frames = framesOf(counts.nic);
+    // Where nothing moves now, what it was until now.
+    const exits = rates.exitsPerFrame ?? (frames === 0 ? null : exitsOf(counts.v86) / frames);
+    const interrupts = rates.interruptsPerFrame ?? (frames === 0 ? null : counts.v86.interrupts / frames);
+    setText(this.#rates.exits, exits === null ? "–" : brief(exits));
+    setText(this.#rates.interrupts, interrupts === null ? "–" : brief(interrupts));
+    for (const [i, [, , , value]] of ROWS.entries()) {
+      const now = value(counts);
+      setText(this.#values[i]!, count(now));
+      setAttribute(this.#values[i]!, "data-value", String(now));
+    }
+  }
+
+  #guestLine(): string {
+    const { plugged, ifname, driver, guestAddress, peerAddress, peer } = this.#card;
+    if (!plugged) return "not plugged in";
+    if (!this.#lab.config.debian) return "driven by the guest";
+    if (ifname === "") return driver === "" ? "no driver yet" : driver;
+    return `${ifname} · ${driver} · ${guestAddress} ↔ ${peer === null ? "v86's adapter" : peerAddress}`;
+  }
+
+  /** Two counters to a row. */
+  #rows(): HTMLElement[] {
+    const cells = ROWS.map(([, title, label], i) => [element("th", { scope: "row", title }, label), this.#values[i]!]);
+    return Array.from({ length: ROWS.length / 2 }, (_, i) => element("tr", {}, ...cells[2 * i]!, ...cells[2 * i + 1]!));
+  }
+}
