@@ -49,10 +49,25 @@ for (const args of [
     assert.match(stderr, /^barwire: [^\n]+\n$/);
   });
 
+test("cards go behind bridges by the way there, and the tree shows them", () => {
+  const cards = ["bridge@05.0", "bridge@05.0/02.0", "vtnet@05.0/02.0/04.0", "8169@05.0/03.0"];
+  const args = cards.flatMap((card) => ["--card", card]);
+  assert.is(
+    barwire("lspci", "-t", ...args).stdout,
+    "-[0000:00]-+-00.0\n           +-01.0\n           \\-05.0-[01-02]--+-02.0-[02]----04.0\n" +
+      "                           \\-03.0\n",
+  );
+  const { status, stdout } = barwire("probe", ...args);
+  assert.is(status, 0);
+  for (const line of ["pcib2: <PCI-PCI bridge> at device 2.0 on pci1", "pci2: <PCI bus> on pcib2"])
+    assert.ok(stdout.includes(line), line);
+  assert.match(barwire("lspci", "--card", "vtnet@05.0/04.0").stderr, /--card vtnet@05.0\/04.0: .*bridge/);
+});
+
 test("every Realtek chip goes by its part number, and the list of cards names them all", () => {
   const { stderr } = barwire("lspci", "--card", "foo");
   const chips = "8169 8169s 8110s 8169sb 8169sc 8169sce 8139 8139a 8139a-g 8139b 8130 8139c 8100 8139d 8101 8139c+";
-  assert.is(stderr, `barwire: no card "foo"; there are re, vtnet, ${chips.split(" ").join(", ")}, vtblk\n`);
+  assert.is(stderr, `barwire: no card "foo"; there are re, vtnet, ${chips.split(" ").join(", ")}, vtblk, bridge\n`);
   const { status, stdout } = barwire("lspci", "-n", ...chips.split(" ").flatMap((chip) => ["--card", chip]));
   assert.is(status, 0);
   const ids = stdout.split("\n").flatMap((line) => /0200: 10ec:(\S+ \(rev \d+\))/.exec(line)?.[1] ?? []);

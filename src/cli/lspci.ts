@@ -28,7 +28,8 @@ const driversByFunction = (device: DeviceInfo, found = new Map<number, string>()
 /** What lspci learns from an operating system, out of a probed machine. */
 export const pciListings = ({ machine, newbus }: ProbedMachine): PciListing[] => {
   const drivers = driversByFunction(newbus.tree());
-  return machine.functions().map(({ bdf, slot }) => {
+  const reached = machine.functions().filter(({ bdf }) => bdf >= 0);
+  return reached.map(({ bdf, slot }) => {
     const config = Uint8Array.from({ length: PCI_CONFIG_SIZE }, (_, at) => slot.configRead(at, 1));
     const sizes = Object.fromEntries(slot.bars.map(({ index, size }) => [index, size]));
     const driver = drivers.get(bdf);

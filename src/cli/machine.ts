@@ -1,4 +1,6 @@
+import { ConfigError } from "../bytes/index.js";
 import { Machine } from "../machine/index.js";
+import { UsageError } from "./args.js";
 import { type ProbedMachine, probeMachine, SEED } from "./lab/world.js";
 import { createCard, NIC_NAMES_HELP, SEED_NICS } from "./registry.js";
 
@@ -8,16 +10,24 @@ const RAM = 32 * 2 ** 20;
 const FIRST_SLOT = 3;
 
 /** What both `lspci` and `probe` say about their machine. */
-export const CARD_HELP = `  --card NAME    a card in the next slot, more than once for more; default: the lab's ${SEED_NICS.join(" and ")};
-                 vtblk, ${NIC_NAMES_HELP.replace("chip: ", "chip:\n                 ")}`;
+export const CARD_HELP = `  --card NAME[@SLOT]
+                 a card in the next slot or in this one, more than once for more; default: the lab's ${SEED_NICS.join(" and ")};
+                 bridge, vtblk, ${NIC_NAMES_HELP.replace("chip: ", "chip:\n                 ")}
+                 behind a bridge by the way there: --card bridge@05.0 --card vtnet@05.0/04.0`;
 
-/** A machine with these cards in slots 3, 4 …, its resources assigned and its drivers attached. @throws UsageError */
+/** A machine with these cards, its resources assigned and its drivers attached. @throws UsageError */
 export const machineWith = (cards: readonly string[] | undefined): ProbedMachine => {
   const machine = new Machine({ ram: RAM, strictness: "strict" });
   const names = cards ?? SEED_NICS;
-  names.forEach((name, i) => {
+  names.forEach((given, i) => {
+    const [name = "", where = (FIRST_SLOT + i).toString(16)] = given.split("@");
     const mac = cards === undefined ? SEED[name as keyof typeof SEED].mac : `52:54:00:00:00:${(i + 1).toString(16)}`;
-    machine.plug(`00:${(FIRST_SLOT + i).toString(16)}.0`, createCard(name, { mac }));
+    const card = createCard(name, { mac });
+    try {
+      machine.plug(where, card);
+    } catch (error) {
+      throw error instanceof ConfigError ? new UsageError(`--card ${given}: ${error.message}`) : error;
+    }
   });
   return probeMachine(machine);
 };

@@ -2,6 +2,7 @@ import { rtl8139, rtl8169 } from "../../devices/rtl8169/index.js";
 import { virtioBlk } from "../../devices/virtio-blk/index.js";
 import { virtioNet } from "../../devices/virtio-net/index.js";
 import type { Nic, Slot } from "../contract/index.js";
+import { pciBridge } from "../pci/index.js";
 import { RTL8139_CHIPS } from "../spec/rtl8139.js";
 import { RTL8169_CHIPS } from "../spec/rtl8169.js";
 import { UsageError } from "./args.js";
@@ -63,6 +64,7 @@ export const SEED_NICS = ["re", "vtnet"] as const satisfies readonly (keyof type
 export const CARDS: { readonly [name: string]: CardEntry } = {
   ...NICS,
   vtblk: { title: "virtio-blk, transitional", create: () => virtioBlk() },
+  bridge: { title: "PCI-to-PCI bridge", create: () => pciBridge() },
 };
 
 export type NicName = keyof typeof NICS;
@@ -82,6 +84,7 @@ export const NIC_NAMES_HELP = `${SEED_NICS.join(", ")}, or a Realtek chip: ${REA
 /** @throws UsageError naming the cards there are */
 export const createCard = (name: string, options: CardOptions): Slot => {
   const entry = Object.hasOwn(CARDS, name) ? CARDS[name] : undefined;
-  if (entry === undefined) throw new UsageError(`no card "${name}"; there are ${[...NIC_NAMES, "vtblk"].join(", ")}`);
+  if (entry === undefined)
+    throw new UsageError(`no card "${name}"; there are ${[...NIC_NAMES, "vtblk", "bridge"].join(", ")}`);
   return entry.create(options);
 };

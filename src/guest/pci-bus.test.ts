@@ -20,6 +20,7 @@ import {
   type PciProbe,
 } from "./index.js";
 import { FakeBus, type FakeFunction } from "./testing/fake-bus.js";
+import { BDF, CARD } from "./testing/fake-card.js";
 
 const codeOf = (fn: () => unknown): string => {
   try {
@@ -31,41 +32,6 @@ const codeOf = (fn: () => unknown): string => {
 };
 const find = (info: DeviceInfo, test: (d: DeviceInfo) => boolean): DeviceInfo | undefined =>
   test(info) ? info : info.children.map((child) => find(child, test)).find((found) => found !== undefined);
-
-const BDF = 0x20; // 00:04.0
-
-/**
- * A card with everything, by raw numbers: ports c000 (256), memory febd1000 (4 KiB, MSI-X table at 0 and pending bits at
- * 800h), a 64-bit prefetchable window at fe000000 (16 KiB), ROM of 64 KiB; power management at 40h, MSI (64 bits, 4
- * messages) at 50h, MSI-X (3 entries) at 70h; INTA# on IRQ 11.
- */
-const CARD: FakeFunction = {
-  bdf: BDF,
-  config: {
-    0: 0x816810ec,
-    4: 0x0010_0000,
-    8: 0x02000005,
-    16: 0xc001,
-    20: 0xfebd1000,
-    24: 0xfe00000c,
-    44: 0x012310ec,
-    48: 0xfeb0_0000,
-    52: 0x40,
-    60: 0x010b,
-    64: 0xfe03_5001, // D1, D2, PME; next 50h
-    80: 0x0084_7005, // 64 bits, 4 messages; next 70h
-    112: 0x0002_0011, // 3 entries; last
-    116: 0x0000_0001,
-    120: 0x0000_0801,
-  },
-  bars: {
-    0: { kind: "io", size: 0x100 },
-    1: { kind: "mem32", size: 0x1000 },
-    2: { kind: "mem64", size: 0x4000 },
-    6: { kind: "mem32", size: 0x1_0000 },
-  },
-  writable: { 68: 0x0000_0103, 80: 0x0071_0000, 84: 0xffff_fffc, 88: 0xffff_ffff, 92: 0xffff, 112: 0xc000_0000 },
-};
 
 /** Attaches `story` to the card. */
 const rig = (story: (dev: Device<PciAttach>) => unknown = () => null, options: NewbusOptions = {}, f = CARD) => {
@@ -841,71 +807,6 @@ test("PRB-036 suspend and resume give a card back its BARs, command and messages
     assert.is(bus.fire(BDF, 0), true);
     bus.poll();
     assert.is(runs, 1);
-  }
-});
-
-const BRIDGE: FakeFunction = {
-  bdf: 0x28,
-  config: {
-    0: 0x00011b36,
-    8: 0x06040000,
-    12: 0x0001_0000,
-    24: 0x0001_0100,
-    28: 0xd0d0,
-    32: 0xfe10_fe00,
-    36: 0x0001_fff1,
-  },
-};
-
-test("a bridge is a pcib with a pci bus of its own, and its windows place what is unassigned", () => {
-  const behind = { ...CARD, bdf: 0x108, config: { ...CARD.config, 16: 1, 20: 0, 24: 0xc } };
-  const bus = new FakeBus([BRIDGE, behind]);
-  const log: string[] = [];
-  const newbus = new Newbus(bus, { log: (line) => log.push(line) });
-  const starts: number[] = [];
-  newbus.register<PciProbe, PciAttach>({
-    name: "re",
-    bus: PCI,
-    pnp: [{ vendor: 0x10ec }],
-    probe: () => ({ priority: -20, desc: "RealTek" }),
-    attach: ({ bus: pci }) => void starts.push(pci.alloc("ioport", 0x10).start, pci.alloc("memory", 0x18).start),
-  });
-  newbus.scan();
-  assert.equal(log.slice(0, 5), [
-    "pcib0: <Host to PCI bridge> on motherboard",
-    "pci0: <PCI bus> on pcib0",
-    "pcib1: <PCI-PCI bridge> at device 5.0 on pci0",
-    "pci1: <PCI bus> on pcib1",
-    "re0: <RealTek> irq 11 at device 1.0 on pci1",
-  ]);
-  assert.equal(starts, [0xd000, 0xfe000000]);
-  assert.is(bus.config(0x28, 0x04, 2) & 4, 4, "cycles of functions below go up");
-  bus.unplug(0x28);
-  bus.unplug(0x108);
-  newbus.rescan();
-  assert.is(
-    find(newbus.tree(), (d) => d.nameunit === "re0" || d.nameunit === "pcib1"),
-    undefined,
-    "all of it is gone",
-  );
-});
-
-test("a bridge without a number, or with one that is taken, leads nowhere", () => {
-  for (const numbers of [0x0000_0000, 0x0001_0100]) {
-    const bus = new FakeBus([
-      BRIDGE,
-      { ...BRIDGE, bdf: 0x30, config: { ...BRIDGE.config, 24: numbers } },
-      { ...CARD, bdf: 0x100 },
-    ]);
-    const newbus = new Newbus(bus);
-    newbus.scan();
-    const found: string[] = [];
-    const walk = (d: DeviceInfo): void => {
-      if (d.location !== "") found.push(d.location.split("dbsf=")[1] ?? "");
-      for (const child of d.children) walk(child);
-    };
-    walk(newbus.tree());
-    assert.equal(found, ["pci0:0:5:0", "pci0:1:0:0", "pci0:0:6:0"]);
   }
 });
 

@@ -106,11 +106,15 @@ export interface PciHost {
 /** Where a bus may place what firmware has not placed. */
 export interface PciWindows {
   readonly memory: Range;
+  /** another range of memory, for prefetchable BARs first of all; default null */
+  readonly prefetchable?: Range;
   readonly ports: Range;
 }
 
 /** ISA interrupts that a pin can be routed to; 0 and what is above say that firmware has routed none. */
 const LAST_IRQ = 15;
+/** A BAR of 32 bits reaches no higher. */
+const LAST_32 = 0xffff_ffff;
 /** µs that a function may need around D3hot and D2. PM 1.2 §5.6.1 */
 const D3_DELAY = 10_000;
 const D2_DELAY = 200;
@@ -237,7 +241,8 @@ export class PciFunction extends PciView implements PciAttach {
   readonly view: PciProbe;
   /** header layout, without the multi-function bit */
   readonly headerType: number;
-  readonly #host: PciHost;
+  /** of the bus that it is on */
+  readonly host: PciHost;
   readonly #config: ConfigAccess;
   readonly #windows: PciWindows;
   readonly #list = new Map<number, Entry>();
@@ -271,7 +276,7 @@ export class PciFunction extends PciView implements PciAttach {
     this.view = new PciView(config, identity);
     this.machine = host.machine;
     this.headerType = headerType;
-    this.#host = host;
+    this.host = host;
     this.#config = config;
     this.#windows = windows;
     this.#owner = this.place;
@@ -308,7 +313,7 @@ export class PciFunction extends PciView implements PciAttach {
     if (entry.reservation === null) this.#assign(entry);
     this.#config.update(PCI_COMMAND, 0, type === "ioport" ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY);
     if (rid === PCI_ROM_ADDRESS) this.#config.write(rid, 4, entry.start + PCI_ROM_ADDRESS_ENABLE);
-    const window = new Window(this.#host.bus, type, rid, entry.start, entry.bar.size, () => this.#released(entry));
+    const window = new Window(this.host.bus, type, rid, entry.start, entry.bar.size, () => this.#released(entry));
     entry.window = window;
     if (entry.reservation !== null) entry.reservation.active = true;
     return window;
@@ -338,7 +343,7 @@ export class PciFunction extends PciView implements PciAttach {
     if (this.#messages !== null)
       throw new ResourceError("EBUSY", `${this.#owner}: ${this.#messages.kind} is allocated`);
     if (this.#intx !== null) throw new ResourceError("EBUSY", `${this.#owner}: irq ${line} is allocated already`);
-    const reservation = this.#host.irqs.reserve({
+    const reservation = this.host.irqs.reserve({
       start: line,
       end: line,
       count: 1,
@@ -412,7 +417,7 @@ export class PciFunction extends PciView implements PciAttach {
     if (mine === undefined || !mine.live) throw new ResourceError("EINVAL", `${this.#owner}: not an interrupt of mine`);
     const cookie =
       vector === undefined
-        ? this.#host.lines.setup(mine.number, this.#owner, handler)
+        ? this.host.lines.setup(mine.number, this.#owner, handler)
         : vector.event.add(this.#owner, handler);
     const installed: InterruptCookie = {
       schedule: () => cookie.schedule(),
@@ -431,7 +436,7 @@ export class PciFunction extends PciView implements PciAttach {
 
   dmaTag(constraints: Partial<DmaConstraints> = {}): DmaTag {
     this.#present();
-    const { bus, bouncing } = this.#host;
+    const { bus, bouncing } = this.host;
     const tag = new Tag(
       bus,
       tighten(UNCONSTRAINED, constraints),
@@ -575,7 +580,7 @@ export class PciFunction extends PciView implements PciAttach {
   }
 
   #rman(bar: Bar): Rman {
-    return bar.type === "ioport" ? this.#host.ports : this.#host.memory;
+    return bar.type === "ioport" ? this.host.ports : this.host.memory;
   }
 
   /** Keeps the range that firmware assigned, so that nobody else gets it while no driver has it. */
@@ -588,7 +593,7 @@ export class PciFunction extends PciView implements PciAttach {
       entry.reservation = this.#rman(bar).reserve({ ...range, owner: this.#owner, rid: bar.rid });
     } catch (error) {
       if (!(error instanceof ResourceError)) throw error;
-      this.#host.log(`${this.#owner}: BAR ${hex(bar.rid)} cannot stay: ${error.message}`);
+      this.host.log(`${this.#owner}: BAR ${hex(bar.rid)} cannot stay: ${error.message}`);
     }
     return entry;
   }
@@ -603,18 +608,22 @@ export class PciFunction extends PciView implements PciAttach {
   /** Finds a place for what has none, within the windows of the bus. */
   #assign(entry: Entry): void {
     const { bar } = entry;
-    const range = bar.type === "ioport" ? this.#windows.ports : this.#windows.memory;
-    if (range === null) throw new ResourceError("ENOSPC", `${this.#owner}: no ${bar.type} window on this bus`);
-    const reservation = this.#rman(bar).reserve({
-      start: range[0],
-      end: range[1],
-      count: bar.size,
-      alignment: bar.size,
-      owner: this.#owner,
-      rid: bar.rid,
+    const { ports, memory, prefetchable = null } = this.#windows;
+    const last = bar.type === "memory" && !bar.wide ? LAST_32 : Number.MAX_SAFE_INTEGER;
+    const ranges = (bar.type === "ioport" ? [ports] : bar.prefetchable ? [prefetchable, memory] : [memory])
+      .filter((range) => range !== null)
+      .filter(([start]) => start <= last);
+    if (ranges.length === 0) throw new ResourceError("ENOSPC", `${this.#owner}: no ${bar.type} window on this bus`);
+    ranges.forEach(([start, end], i) => {
+      if (entry.reservation !== null) return;
+      try {
+        const want = { count: bar.size, alignment: bar.size, owner: this.#owner, rid: bar.rid };
+        entry.reservation = this.#rman(bar).reserve({ start, end: Math.min(end, last), ...want });
+      } catch (error) {
+        if (!(error instanceof ResourceError) || i === ranges.length - 1) throw error;
+      }
     });
-    entry.reservation = reservation;
-    entry.start = reservation.start;
+    entry.start = entry.reservation?.start ?? 0;
     this.#writeBar(entry);
   }
 
@@ -661,7 +670,7 @@ export class PciFunction extends PciView implements PciAttach {
   }
 
   #message(index: number, events: InterruptEvent[]): MsiMessage | null {
-    const { bus, soft, log } = this.#host;
+    const { bus, soft, log } = this.host;
     const event = new InterruptEvent(`${this.#owner} message ${index}`, true, soft, log);
     const message = bus.allocMessage(() => soft.before(event));
     if (message !== null) events[index] = event;
@@ -673,7 +682,7 @@ export class PciFunction extends PciView implements PciAttach {
    * A machine hands out single ones, so twice as many are taken and what does not fit is given back.
    */
   #consecutive(count: number, events: InterruptEvent[]): MsiMessage[] {
-    const { bus, soft, log } = this.#host;
+    const { bus, soft, log } = this.host;
     const taken: { message: MsiMessage; event: InterruptEvent }[] = [];
     const run = () => {
       const from = taken.findIndex(
@@ -732,7 +741,7 @@ export class PciFunction extends PciView implements PciAttach {
     }
     const index = irq.rid - 1;
     if (on) {
-      const { bus } = this.#host;
+      const { bus } = this.host;
       const at = table + index * PCI_MSIX_ENTRY_SIZE;
       bus.memWrite(at + PCI_MSIX_ENTRY_LOWER_ADDR, 4, message.address % 2 ** 32);
       bus.memWrite(at + PCI_MSIX_ENTRY_UPPER_ADDR, 4, Math.floor(message.address / 2 ** 32));
@@ -743,9 +752,9 @@ export class PciFunction extends PciView implements PciAttach {
 
   #maskEntry(table: number, index: number, masked: boolean): void {
     const at = table + index * PCI_MSIX_ENTRY_SIZE + PCI_MSIX_ENTRY_VECTOR_CTRL;
-    const was = this.#host.bus.memRead(at, 4);
+    const was = this.host.bus.memRead(at, 4);
     const next = masked ? was | PCI_MSIX_ENTRY_CTRL_MASKBIT : was & ~PCI_MSIX_ENTRY_CTRL_MASKBIT;
-    this.#host.bus.memWrite(at, 4, next >>> 0);
+    this.host.bus.memWrite(at, 4, next >>> 0);
   }
 
   /** The last message that goes switches the capability off and gives INTx back as it was. */
