@@ -12,7 +12,7 @@ const NO_WINDOW: MemoryWindow = {
 };
 
 /** Ranges written closer together than this are reported as one: a host drops compiled code by the page anyway. */
-const MERGE_GAP = 4096;
+const MERGE_GAP = 8192;
 
 /**
  * A function's way into guest memory: range, overflow, gate and the report of written bytes in one place.
@@ -28,8 +28,9 @@ export class Door implements DmaDoor {
   #epoch = 0; // counts what may change what an address means: other memory, door opened or shut
   #seen = 0; // generation of the memory for which #window holds
   #window: MemoryWindow = NO_WINDOW; // the last one found; most machines have one that matters
-  #dirtyStart = 0;
-  #dirtyEnd = 0;
+  // Start and end of two ranges, the one that grew last first: a ring and its buffers are written in turn. No numbers
+  // in fields of their own, where V8 boxes addresses above 2 GiB.
+  readonly #dirty = new Float64Array(4);
 
   /** @param failed called for each access that is refused */
   constructor(failed: () => void = () => {}) {
@@ -116,22 +117,43 @@ export class Door implements DmaDoor {
 
   wrote(address: number, length: number): void {
     if (this.#memory === null || this.#memory.written === null) return;
+    const dirty = this.#dirty;
     const end = address + length;
-    if (this.#dirtyEnd !== 0 && address <= this.#dirtyEnd + MERGE_GAP && end >= this.#dirtyStart - MERGE_GAP) {
-      if (address < this.#dirtyStart) this.#dirtyStart = address;
-      if (end > this.#dirtyEnd) this.#dirtyEnd = end;
-      return;
-    }
-    this.flush();
-    this.#dirtyStart = address;
-    this.#dirtyEnd = end;
+    if (this.#merge(address, end)) return;
+    const start0 = dirty[0]!;
+    const end0 = dirty[1]!;
+    dirty[0] = dirty[2]!;
+    dirty[1] = dirty[3]!;
+    dirty[2] = start0;
+    dirty[3] = end0;
+    if (this.#merge(address, end)) return;
+    this.#report(0);
+    dirty[0] = address;
+    dirty[1] = end;
   }
 
   flush(): void {
-    if (this.#dirtyEnd === 0) return;
-    const start = this.#dirtyStart;
-    const end = this.#dirtyEnd;
-    this.#dirtyStart = this.#dirtyEnd = 0;
+    this.#report(2);
+    this.#report(0);
+  }
+
+  /** Lets the range that grew last grow, where it is near. */
+  #merge(address: number, end: number): boolean {
+    const dirty = this.#dirty;
+    const start0 = dirty[0]!;
+    const end0 = dirty[1]!;
+    if (end0 === 0 || address > end0 + MERGE_GAP || end < start0 - MERGE_GAP) return false;
+    if (address < start0) dirty[0] = address;
+    if (end > end0) dirty[1] = end;
+    return true;
+  }
+
+  #report(at: 0 | 2): void {
+    const dirty = this.#dirty;
+    const start = dirty[at]!;
+    const end = dirty[at + 1]!;
+    if (end === 0) return;
+    dirty[at] = dirty[at + 1] = 0;
     this.#memory?.written?.(start, end);
   }
 
