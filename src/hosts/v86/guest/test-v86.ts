@@ -8,14 +8,14 @@
  *
  * Exit status: 0 everything held, 1 not so, 2 wrong usage or something is missing.
  */
-import { createHash } from "node:crypto";
-import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parse, parseSize, UsageError } from "../../../cli/index.js";
 import { V86_RELEASE } from "../index.js";
-import { bootGuest, CMDLINE, GuestError } from "./boot.js";
+import { GuestError } from "./boot.js";
 import { CHECKS, Failure, TOGETHER } from "./checks.js";
+import { readyState } from "./ready.js";
 import { Rig, type RigOptions } from "./rig.js";
 import { buildGuest, IMAGES, showProgress } from "./terminal.js";
 
@@ -78,36 +78,6 @@ interface Options {
   /** where the table is to be written; null: nowhere */
   readonly json: string | null;
 }
-
-/** A guest that has its drivers loaded and no card yet. */
-async function readyState({ boot }: Options): Promise<ArrayBuffer> {
-  const stamp = await readFile(join(IMAGES, "stamp"), "utf8");
-  const key = createHash("sha256").update(`${stamp} ${V86_RELEASE} ${CMDLINE} ${PREPARE}`).digest("hex").slice(0, 16);
-  const path = join(IMAGES, `ready-${key}.state`);
-  if (!boot) {
-    const saved = await readFile(path).catch(() => null);
-    if (saved !== null) return new Uint8Array(saved).buffer;
-  }
-  const started = performance.now();
-  const done = showProgress("booting the guest");
-  try {
-    await using guest = await bootGuest({ images: IMAGES, timeoutMs: 300_000 });
-    if (guest.failedModules > 0) throw new GuestError("stopped", `${guest.failedModules} modules did not load`);
-    await guest.command(PREPARE, { timeoutMs: 120_000 });
-    const state = await guest.saveState();
-    for (const name of await readdir(IMAGES)) if (/^ready-.*\.state$/.test(name)) await rm(join(IMAGES, name)); // outdated
-    await writeFile(path, new Uint8Array(state));
-    done();
-    say(`booted in ${((performance.now() - started) / 1000).toFixed(1)} s`);
-    return state;
-  } finally {
-    done();
-  }
-}
-
-/** What every copy of the guest has done already. */
-const PREPARE =
-  "load 8021q; dd if=/dev/urandom of=/tmp/block bs=64k count=16 2>/dev/null; md5sum /tmp/block; nc 127.0.0.1 1";
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
@@ -190,7 +160,7 @@ async function run(options: Options): Promise<number> {
   );
   if (rows.length === 0)
     throw new UsageError(`no row contains "${options.only}"; there are ${CASES.map(({ title }) => title).join("; ")}`);
-  const state = await readyState(options);
+  const state = await readyState(options.boot);
   const started = performance.now();
   let passed = 0;
   let failed = 0;
