@@ -1,4 +1,13 @@
-import { override, reachCpu, type V86Emulator } from "../v86.js";
+import type { V86 } from "v86";
+
+/** What is used here of v86's CPU object; the adapter checks at attach that these names are there. */
+interface Cpu {
+  readonly wasm_memory: { readonly buffer: ArrayBuffer };
+  readonly mem8: { readonly byteOffset: number };
+  readonly memory_size: { readonly [index: number]: number };
+  reboot_internal(): void;
+  jit_dirty_cache(start: number, end: number): void;
+}
 
 const PAGE = 0x1000;
 /** what a reset gives back by itself: VGA memory, option ROMs and the BIOS */
@@ -12,8 +21,8 @@ const ROM_END = 0x10_0000;
  * reboot, with cards or without, the option ROM jumps into what is left and v86 ends with "Unimplemented: #GP handler".
  * Call it between `emulator-loaded` and the first instruction or `restore_state`, while nothing else is in RAM.
  */
-export function reloadOnReset(emulator: V86Emulator): void {
-  const cpu = reachCpu(emulator);
+export function reloadOnReset(emulator: V86): void {
+  const { cpu } = (emulator as unknown as { v86: { cpu: Cpu } }).v86;
   const ram = (): Uint8Array => new Uint8Array(cpu.wasm_memory.buffer, cpu.mem8.byteOffset, cpu.memory_size[0]);
   const loaded: { readonly at: number; readonly bytes: Uint8Array }[] = [];
   const bytes = ram();
@@ -24,12 +33,12 @@ export function reloadOnReset(emulator: V86Emulator): void {
       loaded.push({ at, bytes: bytes.slice(at, at + PAGE) });
   }
   const reboot = cpu.reboot_internal;
-  override(cpu, "reboot_internal", () => {
+  cpu.reboot_internal = () => {
     const target = ram();
     for (const page of loaded) {
       target.set(page.bytes, page.at);
       cpu.jit_dirty_cache(page.at, page.at + PAGE);
     }
     reboot.call(cpu);
-  });
+  };
 }
