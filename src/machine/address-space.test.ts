@@ -233,4 +233,20 @@ test("any moves, any accesses: every byte comes from the lowest priority number 
   );
 });
 
+test("where nobody answers memory may read 0, in pieces of an access, too, and above the table", () => {
+  const space = new AddressSpace("memory", "zeros");
+  space.move(
+    space.add(
+      { barRead: (_bar, offset, width) => (0x4433_2211 >>> (8 * offset)) & (2 ** (8 * width) - 1), barWrite: () => {} },
+      0,
+      4,
+      0,
+    ),
+    0x1002,
+  );
+  assert.equal([space.read(0, 4), space.read(2 ** 32, 2), space.read(2 ** 40 + 1, 1)], [0, 0, 0]);
+  assert.is(space.read(0x1000, 4), 0x2211_0000);
+  assert.is(space.read(0x1004, 4), 0x4433);
+});
+
 test.run();

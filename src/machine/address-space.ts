@@ -36,6 +36,8 @@ const NOBODY = new Mapping(
   Number.MAX_SAFE_INTEGER,
 );
 
+const NOBODY_READS_ZERO = new Mapping({ barRead: () => 0, barWrite: () => {} }, 0, 0, Number.MAX_SAFE_INTEGER);
+
 const LARGEST_INT32 = 0x7fff_ffff;
 const END_OF_32_BIT = 2 ** 32;
 
@@ -50,13 +52,14 @@ const SHARED = 0x8000;
  *
  * A look-up is one or two typed-array reads however many devices there are. Mappings in one page (BARs smaller than
  * 4 KiB) share it by a short list; what lies above 4 GiB is a short list, too. An access that no single mapping holds is
- * cut into aligned pieces of one owner each. Undecoded reads give all ones, undecoded writes vanish. Where mappings
+ * cut into aligned pieces of one owner each. Undecoded reads give all ones (or 0, if asked for), undecoded writes vanish. Where mappings
  * overlap, the lowest priority number answers, so that the result does not depend on the order of their arrival.
  */
 export class AddressSpace {
   readonly #shift: number;
   readonly #limit: number; // end of what the table covers
   readonly #table: Uint16Array;
+  readonly #nobody: Mapping;
   readonly #byId: Mapping[] = [NOBODY];
   readonly #freeIds: number[] = [];
   readonly #shared: Mapping[][] = []; // by table entry − SHARED
@@ -66,8 +69,9 @@ export class AddressSpace {
   #mapped: Mapping[] = []; // those that have a base, by priority
   #high: readonly Mapping[] = []; // those of them that reach above the table
 
-  /** @param kind ports (64 Ki of them), or memory */
-  constructor(kind: "io" | "memory") {
+  /** @param kind ports (64 Ki of them), or memory; @param undecoded what is read where nobody answers */
+  constructor(kind: "io" | "memory", undecoded: "ones" | "zeros" = "ones") {
+    this.#nobody = undecoded === "ones" ? NOBODY : NOBODY_READS_ZERO;
     this.#shift = kind === "io" ? 0 : 12;
     this.#limit = kind === "io" ? 0x1_0000 : 2 ** 32;
     this.#table = new Uint16Array(this.#limit / 2 ** this.#shift);
@@ -152,7 +156,7 @@ export class AddressSpace {
     const entry = table[at >>> shift]!;
     if (table[lastPage] !== entry) return null;
     if (shift === 0 && width === 4 && (table[at + 1] !== entry || table[at + 2] !== entry)) return null;
-    if (entry === 0) return NOBODY;
+    if (entry === 0) return this.#nobody;
     if (entry >= SHARED) return this.#firstOf(this.#shared[entry - SHARED]!, address, width);
     const m = this.#byId[entry]!;
     return at >= m.base && last < m.base + m.size ? m : null;
@@ -176,7 +180,9 @@ export class AddressSpace {
       const part = this.#pieceAt(at + done, width - done);
       const owner = this.#ownerOf(at + done);
       const piece =
-        owner === null ? 2 ** (8 * part) - 1 : owner.target.barRead(owner.bar, at + done - owner.base, part);
+        owner === null
+          ? this.#nobody.target.barRead(0, 0, part)
+          : owner.target.barRead(owner.bar, at + done - owner.base, part);
       value += piece * scale;
       done += part;
       scale *= 2 ** (8 * part);
@@ -200,7 +206,7 @@ export class AddressSpace {
 
   #ownerOf(at: number): Mapping | null {
     const m = this.#whole(at, 1);
-    return m === null || m === NOBODY ? null : m;
+    return m === null || m === this.#nobody ? null : m;
   }
 
   /** Width of the next piece: aligned, and of one owner. */

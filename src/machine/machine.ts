@@ -67,6 +67,8 @@ export interface MachineOptions {
   readonly onReset?: (kind: "platform" | "cpu") => void;
   /** see `BusOptions` */
   readonly unalignedConfigAddress?: boolean;
+  /** what memory reads give where nobody answers; default "ones", as hardware. QEMU's gives "zeros" */
+  readonly undecodedMemory?: "ones" | "zeros";
 }
 
 /** ELCR: two bytes that say which interrupts are level triggered; kept for who emulates the interrupt controllers. */
@@ -112,7 +114,7 @@ export class Machine implements Stateful {
   readonly intx: PirqRouter;
   readonly #onReset: (kind: "platform" | "cpu") => void;
   readonly #io = new AddressSpace("io");
-  readonly #mem = new AddressSpace("memory");
+  readonly #mem: AddressSpace;
   readonly #elcr = new Elcr();
   #ram: readonly Mapping[] = [];
   #ramGeneration = -1;
@@ -120,6 +122,7 @@ export class Machine implements Stateful {
 
   /** @throws ConfigError naming the option that does not fit */
   constructor(options: MachineOptions = {}) {
+    this.#mem = new AddressSpace("memory", options.undecodedMemory ?? "ones");
     this.memory = makeRam(options.ram ?? 16 * 2 ** 20, options.written ?? null);
     this.clock = options.clock ?? new VirtualClock();
     this.strictness = options.strictness ?? "lenient";

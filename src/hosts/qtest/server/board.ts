@@ -40,6 +40,7 @@ export class Board implements QtestTarget {
       clock: this.clock,
       work: "deferred", // done after each request, and not while the machine is stopped
       unalignedConfigAddress: true,
+      undecodedMemory: "zeros",
       report,
       onIrq: (irq, level) => this.irqs.drive(irq, level),
       onReset: (kind) => {

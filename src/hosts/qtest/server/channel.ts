@@ -19,6 +19,8 @@ export type Conversation = (peer: Peer) => {
 /** How long a peer may not be there yet. */
 const PATIENCE_MS = 50_000;
 const RETRY_MS = 20;
+/** Clients that may wait for a listening socket. */
+const MOST_WAITING = 8;
 
 const hold = (socket: Socket, conversation: Conversation): void => {
   socket.setNoDelay(true);
@@ -66,19 +68,27 @@ const connected = async (config: ChardevConfig): Promise<Socket> => {
   }
 };
 
+/** One client at a time; those that come meanwhile wait until it has gone. */
 const listening = (config: ChardevConfig, conversation: Conversation): Promise<Server> =>
   new Promise((resolve, reject) => {
+    const waiting: Socket[] = [];
     let busy = false;
-    const server = createServer((socket) => {
-      if (busy) {
+    const next = (): void => {
+      const socket = waiting.shift();
+      busy = socket !== undefined;
+      if (socket === undefined) return;
+      hold(socket, conversation);
+      socket.once("close", next);
+      socket.resume();
+    };
+    const server = createServer({ pauseOnConnect: true }, (socket) => {
+      if (waiting.length === MOST_WAITING) {
         socket.destroy();
         return;
       }
-      busy = true;
-      socket.once("close", () => {
-        busy = false;
-      });
-      hold(socket, conversation);
+      socket.on("error", () => {}); // one that leaves before its turn
+      waiting.push(socket);
+      if (!busy) next();
     });
     server.once("error", (error) => reject(new StartupError(`chardev ${config.id}: ${error.message}`)));
     const { path, host, port } = config;
