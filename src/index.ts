@@ -12,4 +12,5 @@ export * from "./pci/index.js";
 export * from "./regs/index.js";
 export * from "./spec/i440fx.js";
 export * from "./spec/pci.js";
+export * from "./spec/pci-express.js";
 export * from "./virtio/index.js";

@@ -72,7 +72,7 @@ export interface Slot extends Stateful {
   readonly name: string;
   /** the implemented BARs (and the ROM as index 6), ascending */
   readonly bars: readonly BarInfo[];
-  /** @param offset bytes, 0 … 255; an access that leaves its dword is split */
+  /** @param offset bytes, 0 … 255, or 0 … 4095 of a PCI Express function; an access that leaves its dword is split */
   configRead(offset: number, width: AccessWidth): number;
   configWrite(offset: number, width: AccessWidth, value: number): void;
   /** Reads a BAR whether it is decoded or not: decoding is the bridge's affair, see `barBase`. */
@@ -122,6 +122,8 @@ export interface BridgeSlot extends Slot {
   downstream(space: "io" | "memory"): readonly AddressRange[];
   /** Nobody behind it answered an access that it passed down. */
   masterAborted(): void;
+  /** Something was plugged in behind it where nothing was, or nothing is left there. */
+  occupied(present: boolean): void;
   /** Puts a bus behind it, or takes it away with null. @throws ConfigError when there is one already */
   connectSecondary(bus: SecondaryBus | null): void;
 }

@@ -249,4 +249,34 @@ test("where nobody answers memory may read 0, in pieces of an access, too, and a
   assert.is(space.read(0x1004, 4), 0x4433);
 });
 
+test("PCI-182 a look-up asks the mappings of one page, however many there are", () => {
+  const asked = (kind: "io" | "memory", count: number): number[] => {
+    const space = new AddressSpace(kind);
+    const size = kind === "io" ? 0x20 : 0x1000;
+    const base = kind === "io" ? 0x1000 : 0x8000_0000;
+    let reads = 0;
+    for (let i = 0; i < count; i++) {
+      const mapping = space.add({ barRead: () => i & 0xff, barWrite: () => {} }, 0, size, i);
+      space.move(mapping, base + i * size);
+      const at = mapping.base;
+      Object.defineProperty(mapping, "base", {
+        get: () => {
+          reads++;
+          return at;
+        },
+      });
+    }
+    return [0, count >> 1, count - 1].map((i) => {
+      reads = 0;
+      assert.is(space.read(base + i * size + 4, 1), i & 0xff);
+      return reads;
+    });
+  };
+  for (const kind of ["io", "memory"] as const) {
+    const one = asked(kind, 1);
+    assert.ok(one[0]! > 0);
+    for (const count of [20, 1000]) assert.equal(asked(kind, count), one);
+  }
+});
+
 test.run();

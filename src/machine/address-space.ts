@@ -77,6 +77,11 @@ export class AddressSpace {
     this.#table = new Uint16Array(this.#limit / 2 ** this.#shift);
   }
 
+  /** What answers where nobody does. */
+  get nobody(): Target {
+    return this.#nobody.target;
+  }
+
   /** Bytes of the look-up table. */
   get tableBytes(): number {
     return this.#table.byteLength;

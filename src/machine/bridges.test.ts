@@ -3,7 +3,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ConfigError } from "../bytes/index.js";
 import type { BridgeSlot, SavedState, Slot } from "../contract/index.js";
-import { type FunctionDeclaration, Msi, pciBridge } from "../pci/index.js";
+import { type FunctionDeclaration, Msi, pciBridge, pcieRootPort } from "../pci/index.js";
 import { TestFunction, TestModel } from "../pci/testing.js";
 import { Machine, type MachineOptions } from "./machine.js";
 
@@ -132,6 +132,26 @@ test("PCI-171 whatever is in the bus numbers, a look-up asks each bridge once at
       assert.ok(count.steps <= 256, `${count.steps} steps`);
     }),
   );
+});
+
+test("PCI-061 behind a PCI Express port only device 0 answers, and only it can be plugged", () => {
+  const machine = new Machine({ ram: MIB });
+  const port = pcieRootPort();
+  const card = new TestFunction({ multiFunction: true });
+  machine.plug("00:04.0", port);
+  machine.plug("00:04.0/00.0", card);
+  machine.plug("00:04.0/00.1", new TestFunction());
+  assert.is(port.configRead(0x6e, 2) & 0x40, 0x40, "the slot shows that it is there");
+  machine.configWrite(0x20, NUMBERS, 4, 0x0001_0100);
+  const answers = Array.from({ length: 256 }, (_, devfn) => devfn).filter(
+    (devfn) => machine.configRead(0x100 + devfn, 0, 4) !== 0xffff_ffff,
+  );
+  assert.equal(answers, [0, 1]);
+  assert.throws(() => machine.plug("00:04.0/01.0", new TestFunction()), isConfigError("slot-address"));
+  machine.unplug("00:04.0/00.1");
+  assert.is(port.configRead(0x6e, 2) & 0x40, 0x40);
+  machine.unplug("00:04.0/00.0");
+  assert.is(port.configRead(0x6e, 2) & 0x40, 0);
 });
 
 // ------------------------------------------------------------------------------------------------ windows
@@ -356,6 +376,10 @@ test("what nobody behind a bridge answers is latched in Secondary Status, with m
   machine.memRead(0x8020_0000, 4);
   machine.configRead(CARD, 0, 4);
   assert.equal(latched(), [0x00a0, 0x00b0]);
+  const zeros = numbered({ undecodedMemory: "zeros" }).machine;
+  zeros.configWrite(BRIDGE, MEMORY_WINDOW, 4, 0x8010_8010);
+  zeros.configWrite(BRIDGE, COMMAND, 2, 7);
+  assert.equal([zeros.memRead(0x8010_0000, 4), zeros.configRead(BRIDGE, SEC_STATUS, 2)], [0, 0x20a0]);
   const quiet = new Machine({ ram: MIB });
   quiet.plug("5", pciBridge({ masterAborts: false }));
   quiet.configWrite(BRIDGE, NUMBERS, 4, 0x0001_0100);

@@ -8,12 +8,14 @@
 export * from "./address-space.js";
 export * from "./bus.js";
 export * from "./dma-memory.js";
+export type { EcamRange } from "./ecam.js";
 export * from "./guest-bus.js";
 export { hostBridge } from "./host-bridge.js";
 export * from "./interrupt-sink.js";
 export * from "./intx.js";
 export * from "./isa-bridge.js";
 export * from "./machine.js";
+export { MemoryController } from "./mch.js";
 export type { PluggedFunction } from "./place.js";
 export type { Ram } from "./ram.js";
 export type { AssignedResource, ResourceOptions } from "./resources.js";

@@ -16,11 +16,13 @@ import { type BarDeclaration, type PciFunction, Region } from "../pci/index.js";
 import { ELCR1, ELCR1_MASK, ELCR2_MASK, PCI_CONFIG_ADDRESS, pciBdf } from "../spec/pci.js";
 import { AddressSpace, type Mapping, type Target } from "./address-space.js";
 import { Bus } from "./bus.js";
+import { Ecam } from "./ecam.js";
 import { type GuestBusOptions, MachineGuestBus } from "./guest-bus.js";
 import { hostBridge } from "./host-bridge.js";
 import { InterruptSink } from "./interrupt-sink.js";
 import { PirqRouter } from "./intx.js";
 import { IsaBridge } from "./isa-bridge.js";
+import { MemoryController } from "./mch.js";
 import type { PluggedFunction } from "./place.js";
 import { makeRam, type Ram, RamTarget } from "./ram.js";
 import { type AssignedResource, assignResources, type ResourceOptions } from "./resources.js";
@@ -38,6 +40,7 @@ const END_OF_32_BIT = 2 ** 32;
 const RAM_PRIORITY = -3;
 const FIXED_PRIORITY = -2;
 const CHIPSET_PRIORITY = -1;
+const ECAM_PRIORITY = -0.5;
 
 const HOST_BRIDGE = pciBdf(0, 0);
 const ISA_BRIDGE = pciBdf(0, 1);
@@ -65,6 +68,11 @@ export interface MachineOptions {
    * embedder's; `cpu`: nothing in here changed.
    */
   readonly onReset?: (kind: "platform" | "cpu") => void;
+  /**
+   * The host bridge: `i440fx`, or `q35` for the memory controller that can put configuration space into memory (ECAM),
+   * where a guest, or `assignResources`, sets its PCIEXBAR. Default `i440fx`
+   */
+  readonly hostBridge?: "i440fx" | "q35";
   /** see `BusOptions` */
   readonly unalignedConfigAddress?: boolean;
   /** what memory reads give where nobody answers; default "ones", as hardware. QEMU's gives "zeros" */
@@ -151,7 +159,12 @@ export class Machine implements Stateful {
       unalignedConfigAddress: options.unalignedConfigAddress ?? false,
       onReset: (kind) => this.#resetControl(kind),
     });
-    this.host = hostBridge();
+    const ecam = new Ecam(this.bus, this.#mem, ECAM_PRIORITY);
+    if (options.hostBridge === "q35") {
+      const mch = new MemoryController();
+      mch.onEcamChanged = () => ecam.move(mch.ecam);
+      this.host = mch;
+    } else this.host = hostBridge();
     const ports = this.#io.add(this.bus, 0, CONFIG_PORTS, CHIPSET_PRIORITY);
     this.#io.move(ports, PCI_CONFIG_ADDRESS);
     this.#mapRegion(this.#io, ELCR1, { kind: "io", size: 2, accepts: [1], handler: this.#elcr }, CHIPSET_PRIORITY);

@@ -19,8 +19,10 @@ import {
   PIIX_PIRQC,
   pciBdf,
 } from "../spec/pci.js";
+import { MCH_PCIEXBAR, MCH_PCIEXBAR_UPPER, MCH_PCIEXBAREN, MCH_REGISTERS_AT } from "../spec/q35.js";
 import { type Room, WindowPlan, type Wish } from "./bridge-plan.js";
 import { pirqBehind } from "./intx.js";
+import { MemoryController } from "./mch.js";
 import type { Place } from "./place.js";
 import { type BusSegment, isBridge } from "./segment.js";
 
@@ -30,16 +32,21 @@ const MEMORY_START = 0x8000_0000;
 const MEMORY_END = 0xfec0_0000;
 const HIGH_START = 2 ** 32;
 const LAST_BUS = 255;
+/** As SeaBIOS on a Q35: 256 buses below where BARs then begin. */
+const ECAM_BASE = 0xb000_0000;
+const ECAM_SIZE = 0x1000_0000;
 const ISA_BRIDGE = pciBdf(0, 1);
 
 export interface ResourceOptions {
   /** ports for I/O BARs, end exclusive; default 0xc000 … 0x10000 */
   readonly io?: readonly [start: number, end: number];
-  /** addresses below 4 GiB for memory BARs, end exclusive; default: from 2 GiB or the end of RAM to 0xfec00000 */
+  /** addresses below 4 GiB for memory BARs, end exclusive; default: from 2 GiB, the end of RAM or of ECAM to 0xfec00000 */
   readonly memory?: readonly [start: number, end: number];
   /** interrupts of PIRQA … PIRQD; default 10, 10, 11, 11 as SeaBIOS */
   readonly irqs?: readonly [number, number, number, number];
 }
+
+type Ranges = ResourceOptions & Required<Pick<ResourceOptions, "memory">>;
 
 /** A BAR and where `assignResources` put it. */
 export interface AssignedResource extends BarInfo {
@@ -131,6 +138,7 @@ export const assignResources = (
   places: readonly Place[],
   options: ResourceOptions,
 ): readonly AssignedResource[] => {
+  const ecam = placeEcam(places);
   const present = places.filter(({ segment, devfn }) => segment.visible(devfn) !== null);
   const command = new Map<Place, number>();
   for (const place of present) {
@@ -139,7 +147,7 @@ export const assignResources = (
     slot.configWrite(PCI_COMMAND, 2, slot.configRead(PCI_COMMAND, 2) & ~(PCI_COMMAND_IO | PCI_COMMAND_MEMORY));
   }
   numberBuses(present);
-  const { bars, windows } = planFor(machine, places, options);
+  const { bars, windows } = planFor(machine, places, { memory: memoryRange(machine, ecam), ...options });
   for (const window of windows) if (present.includes(window.place)) window.program();
   const decode = new Map<Slot, number>();
   for (const { place, bar, base } of bars) {
@@ -164,6 +172,24 @@ export const assignResources = (
   );
 };
 
+/** Puts configuration space into memory where the host bridge can, as SeaBIOS does. @returns its end; 0: it cannot */
+const placeEcam = (places: readonly Place[]): number => {
+  const mch = places.find(({ slot }) => slot instanceof MemoryController)?.slot;
+  if (mch === undefined) return 0;
+  mch.configWrite(MCH_REGISTERS_AT + MCH_PCIEXBAR, 4, 0);
+  mch.configWrite(MCH_REGISTERS_AT + MCH_PCIEXBAR_UPPER, 4, 0);
+  mch.configWrite(MCH_REGISTERS_AT + MCH_PCIEXBAR, 4, ECAM_BASE + MCH_PCIEXBAREN);
+  return ECAM_BASE + ECAM_SIZE;
+};
+
+const topOf = (machine: Platform, limit: number): number =>
+  Math.max(0, ...machine.memory.windows.map(({ base, size }) => base + size).filter((end) => end <= limit));
+
+const memoryRange = (machine: Platform, ecamEnd: number): readonly [number, number] => [
+  Math.max(MEMORY_START, topOf(machine, HIGH_START), ecamEnd),
+  MEMORY_END,
+];
+
 /** Depth-first, each bridge before what is behind it. */
 const numberBuses = (places: readonly Place[]): void => {
   let last = 0;
@@ -184,7 +210,7 @@ const numberBuses = (places: readonly Place[]): void => {
 };
 
 /** With room for what is plugged behind bridges later, or without where that does not fit. */
-const planFor = (machine: Platform, places: readonly Place[], options: ResourceOptions): Plan => {
+const planFor = (machine: Platform, places: readonly Place[], options: Ranges): Plan => {
   const full: Room = { io: 0x1000, memory: 0x20_0000 };
   try {
     return planIn(machine, new Plan(places, full), places[0]?.segment ?? null, options);
@@ -194,14 +220,12 @@ const planFor = (machine: Platform, places: readonly Place[], options: ResourceO
   }
 };
 
-const planIn = (machine: Platform, plan: Plan, root: BusSegment | null, options: ResourceOptions): Plan => {
-  const ends = machine.memory.windows.map(({ base, size }) => base + size);
-  const topOf = (limit: number) => Math.max(0, ...ends.filter((end) => end <= limit));
+const planIn = (machine: Platform, plan: Plan, root: BusSegment | null, options: Ranges): Plan => {
   const [ioStart, ioEnd] = options.io ?? [0xc000, 0x1_0000];
-  const [memStart, memEnd] = options.memory ?? [Math.max(MEMORY_START, topOf(HIGH_START)), MEMORY_END];
+  const [memStart, memEnd] = options.memory;
   const io = new Window(ioStart, ioEnd);
   const low = new Window(memStart, memEnd);
-  const high = new Window(Math.max(HIGH_START, topOf(Number.MAX_SAFE_INTEGER)), 2 ** 52);
+  const high = new Window(Math.max(HIGH_START, topOf(machine, Number.MAX_SAFE_INTEGER)), 2 ** 52);
   for (const wish of plan.wishesOf(root).sort((a, b) => b.rank - a.rank)) {
     const { space, size, align, wide, what } = wish;
     let base = (space === "io" ? io : low).take(size, align);

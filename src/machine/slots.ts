@@ -9,7 +9,6 @@ import type {
   Slot,
   Strictness,
 } from "../contract/index.js";
-import { allOnes } from "../pci/index.js";
 import {
   formatBdf,
   PCI_HEADER_TYPE,
@@ -35,12 +34,14 @@ const BUS_1 = pciBdf(1, 0);
 /** What a bridge passes down and nobody behind it answers. */
 class Hole implements Target {
   readonly #bridge: BridgeSlot;
-  constructor(bridge: BridgeSlot) {
+  readonly #nobody: Target;
+  constructor(bridge: BridgeSlot, nobody: Target) {
     this.#bridge = bridge;
+    this.#nobody = nobody;
   }
-  barRead(_bar: number, _offset: number, width: AccessWidth): number {
+  barRead(bar: number, offset: number, width: AccessWidth): number {
     this.#bridge.masterAborted();
-    return allOnes(width);
+    return this.#nobody.barRead(bar, offset, width);
   }
   barWrite(): void {
     this.#bridge.masterAborted();
@@ -132,6 +133,7 @@ export class SlotTree implements SegmentHost {
       other.rank = rank;
     });
     place.remap();
+    segment.bridge?.occupied(true);
   }
 
   /** DMA, interrupts and work stop, then BARs go, then configuration space. */
@@ -153,6 +155,7 @@ export class SlotTree implements SegmentHost {
     }
     segment.place(devfn, null);
     this.#places = this.#places.filter((other) => other !== place);
+    segment.bridge?.occupied(segment.slots().length > 0);
     return slot;
   }
 
@@ -163,11 +166,10 @@ export class SlotTree implements SegmentHost {
     const { bridge } = segment;
     if (bridge === null) return;
     for (const hole of segment.holes) hole.remove();
-    const target = new Hole(bridge);
     const { io, mem } = this.#seams;
     segment.holes = [io, mem].flatMap((space) =>
       (segment.reached(space === io ? "io" : "memory") ?? []).map(([start, end]) => {
-        const mapping = space.add(target, 0, end - start, HOLE_PRIORITY - segment.order.length);
+        const mapping = space.add(new Hole(bridge, space.nobody), 0, end - start, HOLE_PRIORITY - segment.order.length);
         space.move(mapping, start);
         return { remove: () => space.remove(mapping) };
       }),

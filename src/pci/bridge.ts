@@ -107,6 +107,9 @@ export class PciBridge extends PciFunction implements BridgeSlot {
       config.set(PCI_STATUS, 2, config.get(PCI_STATUS, 2) | PCI_STATUS_SIG_TARGET_ABORT);
   }
 
+  /** For bridges that have a slot to show it in. */
+  occupied(_present: boolean): void {}
+
   connectSecondary(bus: SecondaryBus | null): void {
     if (bus !== null && this.#secondary !== null)
       throw new ConfigError("already-connected", `${this.name} has a bus behind it already; expected one without`);

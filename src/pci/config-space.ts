@@ -29,6 +29,7 @@ import {
 import type { Bar } from "./bar.js";
 import { bridgeFields } from "./bridge-header.js";
 import type { BridgeHeader, Capability, ConfigBytes, ConfigRegisters, FunctionDeclaration } from "./declaration.js";
+import { ExtendedSpace } from "./extended-space.js";
 import { allOnes, cutTo } from "./region.js";
 
 /** As QEMU's devices: I/O, memory, Bus Master, SERR#, INTx disable. */
@@ -87,6 +88,8 @@ export interface PlacedCapability {
 export class ConfigSpace implements ConfigBytes {
   /** in the order of the list */
   readonly capabilities: readonly PlacedCapability[];
+  /** from 0x100 on; null: a conventional function */
+  readonly extended: ExtendedSpace | null;
   readonly #reset = new Uint8Array(PCI_CONFIG_SIZE);
   readonly #rw = new Uint8Array(PCI_CONFIG_SIZE);
   readonly #w1c = new Uint8Array(PCI_CONFIG_SIZE);
@@ -118,13 +121,15 @@ export class ConfigSpace implements ConfigBytes {
     this.#registers(declaration);
     this.capabilities = this.#place(declaration);
     this.#chain(declaration);
+    this.extended =
+      declaration.extended === undefined ? null : new ExtendedSpace(declaration.name, declaration.extended);
     this.#bytes = Uint8Array.from(this.#reset);
     this.#view = new DataView(this.#bytes.buffer);
   }
 
-  /** @param offset bytes; what lies outside 0 … 255 reads all ones */
+  /** @param offset bytes; what lies outside 0 … 255, or 0 … 4095 where it is extended, reads all ones */
   read(offset: number, width: AccessWidth): number {
-    if (!(offset >= 0 && offset < PCI_CONFIG_SIZE)) return allOnes(width);
+    if (!(offset >= 0 && offset < PCI_CONFIG_SIZE)) return this.extended?.read(offset, width) ?? allOnes(width);
     if ((offset & 3) + width <= 4 && this.#watchedDwords[offset >> 2] === 0) return this.get(offset, width);
     return this.#readSplit(offset, width);
   }
@@ -139,7 +144,10 @@ export class ConfigSpace implements ConfigBytes {
   }
 
   write(offset: number, width: AccessWidth, value: number): void {
-    if (!(offset >= 0 && offset < PCI_CONFIG_SIZE)) return;
+    if (!(offset >= 0 && offset < PCI_CONFIG_SIZE)) {
+      this.extended?.write(offset, width, value);
+      return;
+    }
     const low = Math.min(width, 4 - (offset & 3));
     const lanes = cutTo(value, width);
     this.#writeLanes(offset, low, lanes);
@@ -160,6 +168,7 @@ export class ConfigSpace implements ConfigBytes {
   /** Every byte back to its reset value; capabilities are told afterwards. */
   reset(kind: ResetKind): void {
     this.#bytes.set(this.#reset);
+    this.extended?.reset(kind);
     for (const { capability } of this.capabilities) capability.reset?.(kind);
   }
 

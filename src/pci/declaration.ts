@@ -29,7 +29,8 @@ export interface BarDeclaration {
   readonly rejected?: number;
   /** names for trace, ledger and documentation */
   readonly registers?: RegisterMap;
-  readonly handler: BarHandler;
+  /** without `read` it reads all ones, without `write` it takes writes and forgets them */
+  readonly handler: Partial<BarHandler>;
 }
 
 /** The configuration bytes of a function as a capability sees them: its own effects, without a guest's masks. */
@@ -85,6 +86,26 @@ export interface Capability {
   restored?(): void;
 }
 
+/** One entry of the list from 100h on; its first four bytes (id, version, next) are the space's. PCI Express 3.0 §7.9.1 */
+export interface ExtendedCapability {
+  /** 1 … 0xffff */
+  readonly id: number;
+  /** 1 … 15 */
+  readonly version: number;
+  /** reset values, the header included; a multiple of 4 bytes. This and the others are read once. */
+  readonly image: Uint8Array;
+  /** bits that follow what is written */
+  readonly rw: Uint8Array;
+  /** bits that a written 1 clears; none by default */
+  readonly w1c?: Uint8Array;
+  /** bits that only the function itself changes; none by default */
+  readonly live?: Uint8Array;
+  /** bits that only power-on resets; none by default */
+  readonly sticky?: Uint8Array;
+  /** Told once, when the function is built, where it lies. */
+  bind?(bytes: ConfigBytes, at: number): void;
+}
+
 /** A run of device-specific configuration bytes outside the capability list (a host bridge's registers). */
 export interface ConfigRegisters {
   /** offset of the first byte; a multiple of the map's largest width */
@@ -123,6 +144,11 @@ export interface FunctionDeclaration {
   readonly capabilities?: readonly Capability[];
   /** makes the header one of type 1, with BARs 0 and 1 only, the ROM at 38h, and no subsystem; default: type 0 */
   readonly bridge?: BridgeHeader;
+  /**
+   * Gives the function 4096 bytes of configuration space, as PCI Express has it, and this list in it; it may be empty.
+   * Default: 256 bytes.
+   */
+  readonly extended?: readonly ExtendedCapability[];
   /** default none */
   readonly registers?: readonly ConfigRegisters[];
   /** bits of Command that can be written; default 0x0507, as QEMU */

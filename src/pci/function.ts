@@ -25,6 +25,7 @@ import {
 import { type Bar, buildBars } from "./bar.js";
 import { ConfigSpace, type PlacedCapability } from "./config-space.js";
 import type { Capability, CapabilityHost, ConfigBytes, FunctionDeclaration } from "./declaration.js";
+import { ExtendedSpace } from "./extended-space.js";
 import { allOnes } from "./region.js";
 import { Reports } from "./reports.js";
 
@@ -266,6 +267,7 @@ export class PciFunction implements Slot {
       version: STATE_VERSION,
       name: this.name,
       config: this.#config.image(),
+      ...(this.#config.extended === null ? {} : { extended: this.#config.extended.image() }),
       capabilities,
       intx: this.#wanted,
       forcedMaster: this.#forcedMaster,
@@ -281,6 +283,9 @@ export class PciFunction implements Slot {
       throw new StateError(`${this.name}.name`, `the state of ${reader.string("name")}, expected ${this.name}`);
     const image = reader.bytes("config", PCI_CONFIG_SIZE);
     this.#config.check(image, `${this.name}.config`);
+    const { extended } = this.#config;
+    const extendedImage = extended === null ? null : reader.bytes("extended", ExtendedSpace.size);
+    if (extendedImage !== null) extended?.check(extendedImage, `${this.name}.extended`);
     const wanted = reader.boolean("intx");
     const forced = reader.boolean("forcedMaster");
     const reported = this.#reports.check(reader.raw.reported, `${this.name}.reported`);
@@ -310,6 +315,7 @@ export class PciFunction implements Slot {
         this.#model.load(formerModel);
         throw error;
       }
+      if (extendedImage !== null) extended?.restore(extendedImage);
       this.#wanted = wanted;
       this.#forcedMaster = forced;
       this.#reports.restore(reported);

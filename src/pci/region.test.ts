@@ -166,4 +166,22 @@ test("a device that takes bytes: every access is the sum of its bytes", () => {
   );
 });
 
+test("PCI-139 a handler without a way to read reads all ones; one without a way to write forgets what is written", () => {
+  const written: number[] = [];
+  const blind = new Region({
+    kind: "mem32",
+    size: 16,
+    handler: { write: (_at, _width, value) => void written.push(value) },
+  });
+  assert.equal(
+    [blind.read(0, 1), blind.read(2, 2), blind.read(4, 4), blind.read(14, 4)],
+    [0xff, 0xffff, 0xffff_ffff, 0xffff_ffff],
+  );
+  blind.write(0, 2, 0x1234);
+  assert.equal(written, [0x1234]);
+  const mute = new Region({ kind: "mem32", size: 16, handler: { read: () => 0x42 } });
+  mute.write(0, 1, 7);
+  assert.is(mute.read(0, 1), 0x42);
+});
+
 test.run();

@@ -8,6 +8,16 @@ export const cutTo = (value: number, width: AccessWidth): number =>
 /** What a read gives where nobody answers. */
 export const allOnes = (width: AccessWidth): number => (width === 1 ? 0xff : width === 2 ? 0xffff : 0xffff_ffff);
 
+/** A handler that lacks one of both ways is answered for. */
+const whole = (handler: Partial<BarHandler>): BarHandler => {
+  const { read, write } = handler;
+  if (read !== undefined && write !== undefined) return handler as BarHandler;
+  return {
+    read: (offset, width) => read?.call(handler, offset, width) ?? 0xffff_ffff,
+    write: (offset, width, value) => write?.call(handler, offset, width, value),
+  };
+};
+
 /**
  * What stands between a bridge and a handler: the one place where accesses are clipped, aligned and sized.
  *
@@ -29,7 +39,7 @@ export class Region {
   /** @param readOnly drops every write (expansion ROM) */
   constructor(declaration: BarDeclaration, readOnly = false) {
     this.size = declaration.size;
-    this.#handler = declaration.handler;
+    this.#handler = whole(declaration.handler);
     this.#accepts = (declaration.accepts ?? [1, 2, 4]).reduce((mask: number, width) => mask | width, 0);
     this.#unaligned = declaration.unaligned ?? false;
     this.#rejected = (declaration.rejected ?? 0xffff_ffff) >>> 0;
