@@ -1,7 +1,7 @@
 import { devinfo } from "../guest/index.js";
 import { parse, parseUint32, UsageError } from "./args.js";
 import { CARD_HELP, machineWith } from "./machine.js";
-import { probeQemu } from "./qemu/probe.js";
+import { probeQemu, probeQtest } from "./qemu/probe.js";
 
 const HELP = `usage: barwire probe [options]
 
@@ -13,6 +13,8 @@ ${CARD_HELP}
                  '-device virtio-net-pci,disable-legacy=on -device rtl8139 -device virtio-blk-pci'. The same drivers
                  probe its cards and move frames and blocks through them, which are compared byte for byte. A network
                  card without netdev= and a disk without drive= get one. Needs Debian's package qemu-system-x86
+  --qtest ADDR   the machine is one that somebody has started with -qtest unix:ADDR,server=on (or tcp:HOST:PORT,server=on);
+                 its cards are probed, and no more
   --net KIND     how QEMU's netdev of such a card is made: stream (default), dgram or pair
   --modern       takes transitional virtio devices by their modern registers
   --old-mode     has rl take QEMU's rtl8139, which else is re's, in the mode of the older chips
@@ -40,6 +42,7 @@ export const probe = (args: string[]): number => {
     options: {
       card: { type: "string", multiple: true },
       qemu: { type: "string" },
+      qtest: { type: "string" },
       net: { type: "string" },
       modern: { type: "boolean" },
       "old-mode": { type: "boolean" },
@@ -51,6 +54,11 @@ export const probe = (args: string[]): number => {
   if (values.help === true) {
     console.log(HELP);
     return 0;
+  }
+  if (values.qtest !== undefined) {
+    const other = (["card", "qemu", "net", "old-mode", "seed"] as const).find((name) => values[name] !== undefined);
+    if (other !== undefined) throw new UsageError(`--qtest only looks: --${other} means nothing with it`);
+    return probeQtest(values.qtest, values.modern === true, values.json === true);
   }
   if (values.qemu !== undefined) {
     if (values.card !== undefined) throw new UsageError("--qemu names the cards itself: --card means nothing with it");

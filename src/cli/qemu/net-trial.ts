@@ -214,9 +214,11 @@ export class NetTrial {
   #address(): void {
     const { ifnet } = this.#parts;
     const before = ifnet.lladdr.slice();
-    ifnet.setLladdr(Uint8Array.from(OTHER_ADDRESS));
+    ifnet.setLladdr(Uint8Array.from(OTHER_ADDRESS)); // some drivers start anew, and negotiate the link again
+    this.#awaitLink("active");
     this.#in([this.#frame(80, OTHER_ADDRESS, PEER)], [this.#frame(80, [...before], PEER)]);
     ifnet.setLladdr(before);
+    this.#awaitLink("active");
     this.#in([this.#frame(80, [...before], PEER)], [this.#frame(80, OTHER_ADDRESS, PEER)]);
   }
 

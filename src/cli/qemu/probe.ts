@@ -1,5 +1,5 @@
-import { devinfo } from "../../guest/index.js";
-import { type NetworkKind, QtestError } from "../../hosts/qtest/index.js";
+import { devinfo, Newbus, registerDrivers } from "../../guest/index.js";
+import { connectQtest, type NetworkKind, QtestBus, QtestError, type QtestLink } from "../../hosts/qtest/index.js";
 import { UsageError } from "../args.js";
 import { words } from "./cards.js";
 import { QemuMachine } from "./machine.js";
@@ -72,5 +72,34 @@ export const probeQemu = ({ qemu, network, seed, modern, oldMode, json }: QemuPr
     return failed || trials.length < expected ? 1 : 0;
   } finally {
     machine[Symbol.dispose]();
+  }
+};
+
+/** Whether time moves by request only, which only QEMU's qtest accelerator has. */
+const hasVirtualClock = (link: QtestLink): boolean => {
+  try {
+    link.clockStep(0);
+    return true;
+  } catch (error) {
+    if (error instanceof QtestError && error.code === "refused") return false;
+    throw error;
+  }
+};
+
+/** Probes a machine that somebody else has started, and gives its cards back. @returns the exit status */
+export const probeQtest = (address: string, modern: boolean, json: boolean): number => {
+  const lines: string[] = [];
+  const link = started(() => connectQtest(address));
+  try {
+    const bus = new QtestBus(link, { time: hasVirtualClock(link) ? "virtual" : "real" });
+    const newbus = new Newbus(bus, { log: (line) => lines.push(line) });
+    registerDrivers(newbus, { virtioPci: { modern } });
+    newbus.scan();
+    const tree = newbus.tree();
+    console.log(json ? JSON.stringify({ lines, tree }, null, 1) : `${lines.join("\n")}\n\n${devinfo(tree)}`);
+    newbus.shutdown();
+    return 0;
+  } finally {
+    link[Symbol.dispose]();
   }
 };

@@ -1,8 +1,9 @@
 /**
- * A QEMU machine as our far side, by its qtest protocol.
+ * QEMU's qtest protocol, both ways: a QEMU as our far side, and our machine as somebody's QEMU.
  *
  * Life of a client: `startQemu({ devices, networks })`, or `connectQtest(address)` to one that runs → `link` makes requests,
  * `qmp` is the monitor, `network(id)` the other end of a cable → `new QtestBus(…)` is a `GuestBus` for drivers → `close()`.
+ * Life of a server: `parseCommandLine(args)` → `startServer(config, cards, host)` → requests are answered until the far end leaves.
  */
 export { QtestLink, type Said } from "./client.js";
 export { QtestError, type QtestErrorCode } from "./client-error.js";
@@ -12,3 +13,4 @@ export { QtestDma } from "./guest-bus-dma.js";
 export { functionsOf, type PirqRoutes, placeBars, routeInterrupts, SEABIOS_ROUTES } from "./guest-bus-firmware.js";
 export { connectQtest, findQemu, Qemu, type QemuOptions, qemuVersion, sleep, startQemu } from "./qemu.js";
 export type { NetworkKind, NetworkPeer } from "./qemu-network.js";
+export * from "./server/index.js";
