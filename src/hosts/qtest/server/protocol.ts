@@ -37,7 +37,7 @@ const fromHex = (word: string, size: number): Buffer => {
   const digits = word.slice(2, 2 + 2 * size);
   if (!/^0x[0-9a-f]*$/i.test(word.slice(0, 2 + 2 * size))) refuse("the data is not hexadecimal");
   const block = Buffer.alloc(size);
-  block.set(Buffer.from(digits.length % 2 === 0 ? digits : `${digits.slice(0, -1)}0${digits.at(-1)}`, "hex"));
+  block.set(Buffer.from(digits.length % 2 === 0 ? digits : `${digits}0`, "hex"));
   return block;
 };
 
