@@ -40,11 +40,6 @@ for (const args of [
   ["lab", "--matrix", "virtio", "--nic", "re"],
   ["lab", "--nic", "8139x"],
   ["lspci", "--card", "foo"],
-  ["probe", "--net", "stream"],
-  ["probe", "--qemu", "-device rtl8139", "--net", "foo"],
-  ["probe", "--qemu", "-device rtl8139", "--card", "re"],
-  ["probe", "--qemu", "-device 'rtl8139"],
-  ["probe", "--qtest", "/nonexistent"],
   ["frob"],
 ])
   test(`barwire ${args.join(" ")}: one line on stderr, exit status 2`, () => {
@@ -67,17 +62,6 @@ test("cards go behind bridges by the way there, and the tree shows them", () => 
   for (const line of ["pcib2: <PCI-PCI bridge> at device 2.0 on pci1", "pci2: <PCI bus> on pcib2"])
     assert.ok(stdout.includes(line), line);
   assert.match(barwire("lspci", "--card", "vtnet@05.0/04.0").stderr, /--card vtnet@05.0\/04.0: .*bridge/);
-});
-
-test("probe --qemu without a QEMU names the package that has it", () => {
-  const { status, stdout, stderr } = spawnSync(
-    process.execPath,
-    ["--import", "tsx", MAIN, "probe", "--qemu", "-device rtl8139"],
-    { encoding: "utf8", env: { ...process.env, PATH: "/nonexistent" } },
-  );
-  assert.is(status, 2);
-  assert.is(stdout, "");
-  assert.match(stderr, /^barwire: no qemu-system-x86_64: install Debian's package qemu-system-x86 [^\n]*\n$/);
 });
 
 test("every Realtek chip goes by its part number, and the list of cards names them all", () => {
