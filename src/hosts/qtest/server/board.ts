@@ -3,18 +3,22 @@ import { Machine, VirtualClock } from "../../../machine/index.js";
 import { ACPI_PCI_HOTPLUG_PORT, AcpiHotplug, type HotplugHost } from "./acpi-hotplug.js";
 import { FW_CFG_PORT, FwCfg } from "./fw-cfg.js";
 import { IrqLines } from "./irq-lines.js";
-import { SHADOW_BASE, ShadowRam } from "./shadow-ram.js";
+import { firmwareRegion, SHADOW_BASE, ShadowRam } from "./shadow-ram.js";
 import type { QtestTarget } from "./target.js";
 
 /** Rounds of work after one request; what is left goes on after the next one. */
 const ROUNDS = 1024;
 /** Timers that fire in one go, so that a long step of the clock can be interrupted. */
 const TIMERS_AT_ONCE = 4096;
+/** Firmware ends here. */
+const END_OF_32_BIT = 2 ** 32;
 
 export interface BoardOptions {
   /** bytes */
   readonly ramSize: number;
   readonly cpus: number;
+  /** bytes of the firmware, a multiple of 64 KiB; null: none */
+  readonly firmware?: Uint8Array | null;
   readonly hotplug: HotplugHost;
   /** whether there is a device of this name */
   readonly isDevice: (name: string) => boolean;
@@ -33,7 +37,7 @@ export class Board implements QtestTarget {
   running = true;
   readonly #fwCfg: FwCfg;
 
-  constructor({ ramSize, cpus, hotplug, isDevice, report, onGuestReset }: BoardOptions) {
+  constructor({ ramSize, cpus, firmware = null, hotplug, isDevice, report, onGuestReset }: BoardOptions) {
     this.irqs = new IrqLines(isDevice);
     this.machine = new Machine({
       ram: ramSize,
@@ -51,10 +55,11 @@ export class Board implements QtestTarget {
     });
     this.#fwCfg = new FwCfg({ ramSize, cpus });
     this.hotplug = new AcpiHotplug(hotplug);
-    const shadow = new ShadowRam((register) => this.machine.host.configRead(register, 1));
+    const shadow = new ShadowRam((register) => this.machine.host.configRead(register, 1), firmware);
     this.machine.mapFixed(FW_CFG_PORT, this.#fwCfg.declaration);
     this.machine.mapFixed(ACPI_PCI_HOTPLUG_PORT, this.hotplug.declaration);
     this.machine.mapFixed(SHADOW_BASE, shadow.declaration);
+    if (firmware !== null) this.machine.mapFixed(END_OF_32_BIT - firmware.length, firmwareRegion(firmware));
   }
 
   ioRead(port: number, width: AccessWidth): number {

@@ -31,6 +31,8 @@ export interface ServerConfig {
   readonly qtest: string | null;
   /** ids of those that speak QMP */
   readonly monitors: readonly string[];
+  /** file with the firmware, which is there to be read; null: none */
+  readonly bios: string | null;
   /** file to which the conversation is written; null: none */
   readonly qtestLog: string | null;
   /** prints what the guest does wrong */
@@ -55,7 +57,6 @@ const IGNORED: { readonly [option: string]: 0 | 1 } = {
   "-parallel": 1,
   "-cpu": 1,
   "-name": 1,
-  "-bios": 1,
   "-rtc": 1,
   "-uuid": 1,
 };
@@ -159,6 +160,7 @@ export const parseCommandLine = (args: readonly string[]): ServerConfig => {
     chardevs: [] as ChardevConfig[],
     qtest: null as string | null,
     monitors: [] as string[],
+    bios: null as string | null,
     qtestLog: null as string | null,
     guestErrors: false,
   };
@@ -184,6 +186,9 @@ export const parseCommandLine = (args: readonly string[]): ServerConfig => {
     },
     "-smp": (value) => {
       config.cpus = cpuCount(value);
+    },
+    "-bios": (value) => {
+      config.bios = value;
     },
     "-device": (value) => void config.devices.push(parseOptions(value, "driver")),
     "-netdev": (value) => void config.netdevs.push(parseOptions(value, "type")),

@@ -156,6 +156,10 @@ export class Commands {
       take.done();
       return { reply: {}, after: () => this.#vm.quit("host-qmp-quit") };
     },
+    "human-monitor-command": (take) => {
+      take.string("command-line");
+      throw new QmpError("GenericError", "there is no human monitor here");
+    },
     device_add: (take) => {
       this.#vm.addDevice(optionsOf(take.all()), true);
       return undefined;

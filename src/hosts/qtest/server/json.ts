@@ -32,44 +32,71 @@ export const parseJson = (text: string): unknown => {
   return undefined;
 };
 
-/** Characters of the longest object. */
+/** Characters of the longest value. */
 const LONGEST = 2 ** 24;
+/** What the decoder of UTF-8 makes of bytes that are none. */
+const NO_CHARACTER = "\ufffd";
+
+/** What can stand outside of strings, white space aside. */
+const isToken = (char: string): boolean => /[\w{}[\]:,.+-]/.test(char);
+const isControl = (char: string): boolean => char < " ";
+const isSpace = (char: string): boolean => char === " " || char === "\n" || char === "\r" || char === "\t";
 
 /**
- * Cuts a stream of characters into JSON values, wherever packets begin and end. What is no object or array ends with its
- * line, so that one mistake costs one answer.
+ * Cuts a stream of characters into JSON values, wherever packets begin and end. What cannot be JSON whatever follows is told
+ * of at once, as QEMU's lexer does: what comes then up to the next brace or control character belongs to it. Other values
+ * than objects and arrays end with their line.
  */
 export class JsonSplitter {
   readonly #longest: number;
   #text = "";
-  #depth = 0;
+  #braces = 0;
+  #brackets = 0;
   #quote = "";
   #escaped = false;
-  #tooLong = false;
+  #recovering = false;
 
   constructor(longest = LONGEST) {
     this.#longest = longest;
   }
 
-  /** @param value told of the text of every value; null: it was too long */
+  /** @param value told of the text of every value; null: it is none, or too long */
   push(chunk: string, value: (text: string | null) => void): void {
     for (const char of chunk) {
-      if (this.#text === "" && !this.#tooLong && /\s/.test(char)) continue;
-      if (this.#text.length >= this.#longest) {
-        this.#tooLong = true;
-        this.#text = "{";
+      if (this.#recovering) {
+        if (isControl(char)) this.#recovering = false;
+        if (char !== "{" && char !== "[") continue;
+        this.#recovering = false;
       }
-      if (!this.#tooLong) this.#text += char;
-      if (this.#ends(char)) {
-        const text = this.#tooLong ? null : this.#text.trimEnd();
-        this.#text = "";
-        this.#depth = 0;
-        this.#quote = "";
-        this.#escaped = false;
-        this.#tooLong = false;
+      if (this.#text === "" && isSpace(char)) continue;
+      this.#text += char;
+      if (this.#isWrong(char) || this.#text.length > this.#longest) {
+        this.#forget();
+        this.#recovering = !isControl(char);
+        value(null);
+      } else if (this.#ends(char)) {
+        const text = this.#text.trimEnd();
+        this.#forget();
         value(text);
       }
     }
+  }
+
+  #forget(): void {
+    this.#text = "";
+    this.#braces = this.#brackets = 0;
+    this.#quote = "";
+    this.#escaped = false;
+  }
+
+  get #inside(): boolean {
+    return this.#braces > 0 || this.#brackets > 0;
+  }
+
+  #isWrong(char: string): boolean {
+    if (this.#quote !== "") return isControl(char) || char === NO_CHARACTER;
+    if (char === '"' || char === "'") return false;
+    return !isToken(char) && !isSpace(char);
   }
 
   #ends(char: string): boolean {
@@ -82,9 +109,13 @@ export class JsonSplitter {
       else if (char === this.#quote) this.#quote = "";
       return false;
     }
-    if (this.#depth > 0 && (char === '"' || char === "'")) this.#quote = char;
-    else if (char === "{" || char === "[") this.#depth++;
-    else if (char === "}" || char === "]") return --this.#depth <= 0;
-    return char === "\n" && this.#depth <= 0;
+    if (char === '"' || char === "'") this.#quote = char;
+    else if (char === "{") this.#braces++;
+    else if (char === "[") this.#brackets++;
+    else if (char === "}") this.#braces--;
+    else if (char === "]") this.#brackets--;
+    else return char === "\n" && !this.#inside;
+    const closed = char === "}" || char === "]";
+    return closed && (!this.#inside || this.#braces < 0 || this.#brackets < 0);
   }
 }

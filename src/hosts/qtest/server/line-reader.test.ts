@@ -48,7 +48,14 @@ test("JSON values are cut where they end, whatever is in their strings", () => {
     '{"b":[{}]}',
     "{'c': '\\'}\"'}",
   ]);
-  assert.equal(splitAll(["rubbish\n{}", '"x\n', "}}[1]"]), ["rubbish", "{}", '"x', "}", "}", "[1]"]);
+  assert.equal(splitAll(["rubbish\n{}", '"x"\n', "}}[1]"]), ["rubbish", "{}", '"x"', "}", "}", "[1]"]);
+});
+
+test("what cannot be JSON any more is told of at once, and the next brace begins anew", () => {
+  for (const wrong of ["{\u0001", "{\ufffd", "{'bad \ufffd", "{'a': '\n", "%", "{'a': %d", "#", "{(", '"\t'])
+    assert.equal(splitAll([wrong, "{'b': 1}"]), [null, "{'b': 1}"], wrong);
+  assert.equal(splitAll(["{]"]), ["{]"]);
+  assert.equal(splitAll(["%p and more of it\n", "true\n"]), [null, "true"]);
 });
 
 test("however JSON is cut into packets, its values are the same", () => {

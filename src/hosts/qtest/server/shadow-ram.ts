@@ -13,23 +13,44 @@ const SEGMENT = 0x4000;
 const READ_ENABLE = 1;
 const WRITE_ENABLE = 2;
 
+/** The last of the firmware is seen below 1 MiB, too, but no more than this. */
+const ISA_FIRMWARE = 0x2_0000;
+
+const littleEndian = (bytes: Uint8Array, at: number, width: AccessWidth): number => {
+  let value = 0;
+  for (let i = width - 1; i >= 0; i--) value = value * 0x100 + (bytes[at + i] ?? 0);
+  return value;
+};
+
+/** Firmware at the end of the first 4 GiB; writes vanish. */
+export const firmwareRegion = (firmware: Uint8Array): BarDeclaration => ({
+  kind: "mem32",
+  size: firmware.length,
+  handler: { read: (offset, width) => littleEndian(firmware, offset, width), write: () => {} },
+});
+
 /**
- * The RAM behind the ROM area, as the host bridge's PAM registers let it through: reads that they do not meet ROM, of which
- * there is none here, and its 0; writes vanish.
+ * The RAM behind the ROM area, as the host bridge's PAM registers let it through: reads that they do not meet ROM, which is
+ * the firmware's end, or 0 where there is none; writes vanish.
  */
 export class ShadowRam implements BarHandler {
   readonly declaration: BarDeclaration;
   readonly #view = new DataView(new ArrayBuffer(SHADOW_SIZE));
   readonly #pam: (register: number) => number;
+  readonly #rom = new Uint8Array(SHADOW_SIZE);
 
   /** @param pam byte of the host bridge's configuration space */
-  constructor(pam: (register: number) => number) {
+  constructor(pam: (register: number) => number, firmware: Uint8Array | null) {
+    if (firmware !== null) {
+      const end = firmware.subarray(Math.max(0, firmware.length - ISA_FIRMWARE));
+      this.#rom.set(end, SHADOW_SIZE - end.length);
+    }
     this.declaration = { kind: "mem32", size: SHADOW_SIZE, handler: this };
     this.#pam = pam;
   }
 
   read(offset: number, width: AccessWidth): number {
-    if ((this.#attributes(offset) & READ_ENABLE) === 0) return 0;
+    if ((this.#attributes(offset) & READ_ENABLE) === 0) return littleEndian(this.#rom, offset, width);
     if (width === 4) return this.#view.getUint32(offset, true);
     return width === 2 ? this.#view.getUint16(offset, true) : this.#view.getUint8(offset);
   }

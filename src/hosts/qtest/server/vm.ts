@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { formatMac } from "../../../bytes/index.js";
 import type { Diagnostic, Nic, Slot } from "../../../contract/index.js";
 import { connect } from "../../../net/index.js";
@@ -44,6 +45,22 @@ const BUS = "pci.0";
 /** Properties of every PCI device that change nothing here: there are no boot ROMs, and no firmware that looks for them. */
 const IGNORED = ["rombar", "bootindex", "acpi-index", "x-pcie-lnksta-dllla", "x-pcie-extcap-init"];
 
+const FIRMWARE_UNIT = 0x1_0000;
+const MOST_FIRMWARE = 2 ** 24;
+
+/** @throws StartupError */
+const readFirmware = (path: string): Uint8Array => {
+  let bytes: Uint8Array;
+  try {
+    bytes = readFileSync(path);
+  } catch (error) {
+    throw new StartupError(`could not load PC BIOS '${path}': ${messageOf(error)}`);
+  }
+  if (bytes.length === 0 || bytes.length % FIRMWARE_UNIT !== 0 || bytes.length > MOST_FIRMWARE)
+    throw new StartupError(`could not load PC BIOS '${path}': ${bytes.length} bytes; expected a multiple of 64 KiB`);
+  return bytes;
+};
+
 /** `6`, `0x06`, `06.0`: a slot in hexadecimal, and a function. @throws StartupError */
 const parseAddr = (value: OptionValue, driver: string): number => {
   if (typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= 0xff) return value;
@@ -82,6 +99,7 @@ export class VirtualMachine implements Disposable {
         : new Board({
             ramSize: config.ramSize,
             cpus: config.cpus,
+            firmware: config.bios === null ? null : readFirmware(config.bios),
             hotplug: { removable: () => this.#removable(), eject: (slot) => this.#eject(slot) },
             isDevice: (name) => this.device(name) !== null,
             report,
