@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { formatMac } from "../../bytes/index.js";
@@ -51,14 +51,15 @@ export class QemuMachine implements Disposable {
   readonly bus: QtestBus;
   readonly newbus: Newbus;
   readonly cards: readonly QemuCard[];
-  readonly #directory: string;
+  /** files of disks that we added, by their nodes; once QEMU has opened them they have no name any more */
+  readonly #files = new Map<string, number>();
 
   /** @throws QtestError, UsageError */
   constructor(options: QemuMachineOptions) {
     const { cards, rest } = completeCards(options.args);
     const virtual = options.virtual === true;
     this.cards = cards;
-    this.#directory = mkdtempSync(join(tmpdir(), "barwire-disks-"));
+    const directory = mkdtempSync(join(tmpdir(), "barwire-disks-"));
     try {
       this.qemu = startQemu({
         accel: virtual ? "qtest" : "tcg",
@@ -71,13 +72,17 @@ export class QemuMachine implements Disposable {
         ),
         args: [
           ...rest,
-          ...cards.flatMap((card) => (card.kind === "disk" && card.backend !== null ? this.#disk(card.backend) : [])),
+          ...cards.flatMap((card) =>
+            card.kind === "disk" && card.backend !== null ? this.#disk(directory, card.backend) : [],
+          ),
         ],
         devices: cards.map(({ device }) => device),
       });
     } catch (error) {
-      rmSync(this.#directory, { recursive: true, force: true });
+      this.#closeFiles();
       throw error;
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
     }
     try {
       this.bus = new QtestBus(this.qemu.link, { time: virtual ? "virtual" : "real" });
@@ -114,7 +119,7 @@ export class QemuMachine implements Disposable {
       const disk = attached.shift();
       return disk === undefined || card.backend === null
         ? []
-        : [{ disk, file: () => readFileSync(this.#file(card.backend!)), card }];
+        : [{ disk, file: () => contentsOf(this.#files.get(card.backend!)!), card }];
     });
   }
 
@@ -132,20 +137,29 @@ export class QemuMachine implements Disposable {
 
   [Symbol.dispose](): void {
     this.qemu.close();
-    rmSync(this.#directory, { recursive: true, force: true });
+    this.#closeFiles();
   }
 
-  #file(node: string): string {
-    return join(this.#directory, node);
+  #closeFiles(): void {
+    for (const file of this.#files.values()) closeSync(file);
+    this.#files.clear();
   }
 
-  #disk(node: string): string[] {
-    writeFileSync(this.#file(node), diskContents());
-    return ["-blockdev", `driver=file,node-name=${node},filename=${this.#file(node)}`];
+  #disk(directory: string, node: string): string[] {
+    const path = join(directory, node);
+    writeFileSync(path, diskContents());
+    this.#files.set(node, openSync(path, "r"));
+    return ["-blockdev", `driver=file,node-name=${node},filename=${path}`];
   }
 }
 
 const ID_8139 = 0x8139_10ec;
+
+const contentsOf = (file: number): Uint8Array => {
+  const bytes = new Uint8Array(DISK_SIZE);
+  readSync(file, bytes, 0, DISK_SIZE, 0);
+  return bytes;
+};
 
 /** A machine whose 8139s say that they are of another revision; nothing else of them changes. */
 class OtherRevision implements GuestBus {

@@ -66,22 +66,22 @@ interface Told {
 
 const now = (): number => performance.now();
 
-/** A thread with sockets. */
-export class SocketThread implements Disposable {
-  readonly #worker: Worker;
+/** A thread with sockets. It does not keep Node alive. */
+class SocketThread {
   readonly #port: MessagePort;
   readonly #count = new Int32Array(new SharedArrayBuffer(4));
-  readonly #sockets: SyncSocket[] = [];
+  readonly #sockets = new Map<number, SyncSocket>();
+  #ids = 0;
 
   constructor() {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
-    this.#worker = new Worker(SOURCE, {
+    const worker = new Worker(SOURCE, {
       eval: true,
       workerData: { port: port2, shared: this.#count.buffer },
       transferList: [port2],
     });
-    this.#worker.unref();
+    worker.unref();
     port1.unref();
   }
 
@@ -121,15 +121,10 @@ export class SocketThread implements Disposable {
     return this.#drain();
   }
 
-  [Symbol.dispose](): void {
-    this.#port.close();
-    void this.#worker.terminate();
-  }
-
   #socket(message: { readonly [key: string]: unknown }): SyncSocket {
-    const id = this.#sockets.length;
+    const id = this.#ids++;
     const socket = new SyncSocket(this, id);
-    this.#sockets.push(socket);
+    this.#sockets.set(id, socket);
     this.post({ ...message, id });
     return socket;
   }
@@ -138,12 +133,22 @@ export class SocketThread implements Disposable {
     let some = false;
     for (let got = receiveMessageOnPort(this.#port); got !== undefined; got = receiveMessageOnPort(this.#port)) {
       const told = got.message as Told;
-      this.#sockets[told.id]?.told(told);
+      this.#sockets.get(told.id)?.told(told);
+      if (told.closed === true) this.#sockets.delete(told.id);
       some = true;
     }
     return some;
   }
 }
+
+export type { SocketThread };
+
+let thread: SocketThread | null = null;
+/** The thread that has all sockets: starting one costs more than a QEMU does. */
+export const socketThread = (): SocketThread => {
+  thread ??= new SocketThread();
+  return thread;
+};
 
 /** A socket of a `SocketThread`. */
 export class SyncSocket {
@@ -211,7 +216,6 @@ export class SyncSocket {
 
 /** Lines over a socket of a QEMU that somebody else has started. */
 export class SocketLines implements Lines {
-  readonly #thread = new SocketThread();
   readonly #socket: SyncSocket;
   readonly #cutter = new LineCutter();
   readonly #ms: number;
@@ -219,12 +223,7 @@ export class SocketLines implements Lines {
   /** @param address `PATH` of a Unix socket, or `HOST:PORT`; @param seconds longest wait for a line */
   constructor(address: string, seconds: number) {
     this.#ms = 1000 * seconds;
-    try {
-      this.#socket = this.#thread.connect(address);
-    } catch (error) {
-      this.#thread[Symbol.dispose]();
-      throw error;
-    }
+    this.#socket = socketThread().connect(address);
   }
 
   write(text: string): void {
@@ -244,6 +243,6 @@ export class SocketLines implements Lines {
   }
 
   [Symbol.dispose](): void {
-    this.#thread[Symbol.dispose]();
+    this.#socket.close();
   }
 }

@@ -22,6 +22,8 @@ export interface NetworkPeer {
   send(...frames: readonly Uint8Array[]): boolean;
   /** The next frame from the card; null when none comes within `ms`. */
   receive(ms: number): Uint8Array | null;
+  /** Lets go of the cable. */
+  close(): void;
 }
 
 /** Frames behind their lengths, 32 bits big-endian. */
@@ -62,13 +64,17 @@ class StreamPeer implements NetworkPeer {
         const length = Buffer.from(have.buffer, have.byteOffset, 4).readUInt32BE();
         if (have.length >= 4 + length) {
           this.#rest = have.subarray(4 + length);
-          return have.slice(4, 4 + length);
+          return Uint8Array.from(have.subarray(4, 4 + length));
         }
       }
       const more = this.#socket.read(ms);
       if (more === null) return null;
       this.#rest = have.length === 0 ? more : Buffer.concat([have, more]);
     }
+  }
+
+  close(): void {
+    this.#socket.close();
   }
 }
 
@@ -99,6 +105,10 @@ class DatagramPeer implements NetworkPeer {
 
   receive(ms: number): Uint8Array | null {
     return this.#socket.read(ms);
+  }
+
+  close(): void {
+    this.#socket.close();
   }
 }
 
@@ -147,6 +157,9 @@ export class PairPeer implements NetworkPeer {
       this.#rest = Buffer.concat([have, this.#chunk.subarray(0, got)]);
     }
   }
+
+  /** Node closes the descriptor, with the process that it belongs to. */
+  close(): void {}
 }
 
 /** What a call on a socket that does not block returns; 0 where it would have to. */

@@ -17,7 +17,7 @@ import { QtestLink } from "./client.js";
 import { QtestError } from "./client-error.js";
 import { FifoLines } from "./client-lines.js";
 import { QmpLink } from "./client-qmp.js";
-import { SocketLines, SocketThread } from "./client-sockets.js";
+import { SocketLines, socketThread } from "./client-sockets.js";
 import { Watch } from "./client-watchdog.js";
 import { type NetworkKind, type NetworkPeer, networkPeer, PairPeer } from "./qemu-network.js";
 
@@ -148,7 +148,6 @@ export class Qemu implements Disposable {
   readonly args: readonly string[];
   readonly #child: ChildProcess;
   readonly #watch: Watch;
-  readonly #thread: SocketThread | null;
   readonly #peers: ReadonlyMap<string, NetworkPeer>;
 
   /** @see startQemu */
@@ -167,15 +166,14 @@ export class Qemu implements Disposable {
     const wanted = Object.entries(networks);
     const undo: (() => void)[] = [() => rmSync(directory, { recursive: true, force: true })];
     try {
-      const thread = wanted.every(([, kind]) => kind === "pair") ? null : new SocketThread();
-      if (thread !== null) undo.push(() => thread[Symbol.dispose]());
       const pairs: PairPeer[] = [];
       const peers = wanted.map(([id, kind]) => {
-        if (kind !== "pair") return networkPeer(thread!, kind, id, directory);
+        if (kind !== "pair") return networkPeer(socketThread(), kind, id, directory);
         const pair = new PairPeer(id, FIRST_FD + pairs.length);
         pairs.push(pair);
         return pair;
       });
+      undo.push(() => peers.forEach((peer) => void peer.close()));
       const qtest = new FifoPair(join(directory, "qtest"));
       const qmp = new FifoPair(join(directory, "qmp"));
       undo.push(
@@ -224,7 +222,6 @@ export class Qemu implements Disposable {
       this.link = new QtestLink(qtestLines);
       this.qmp = new QmpLink(qmpLines);
       for (const peer of peers) peer.connected();
-      this.#thread = thread;
       this.#peers = new Map(peers.map((peer) => [peer.id, peer]));
       rmSync(directory, { recursive: true, force: true }); // both sides have opened what they need
     } catch (error) {
@@ -246,7 +243,7 @@ export class Qemu implements Disposable {
     this.qmp[Symbol.dispose]();
     this.#kill();
     this.#watch[Symbol.dispose]();
-    this.#thread?.[Symbol.dispose]();
+    for (const peer of this.#peers.values()) peer.close();
   }
 
   [Symbol.dispose](): void {
