@@ -159,6 +159,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
   #isr = 0;
   #generation = 0;
   #configDirty = false;
+  #configSeen = false; // a driver has read something of the device configuration, ever
   readonly #control: Uint8Array; // per queue: 1 is a control queue, with the features as they are
   readonly #running: Uint8Array; // per queue: inside runQueue
   readonly #again: Uint8Array; // per queue: asked for from inside; means nothing while it is not running
@@ -261,7 +262,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
       this.#isr = 0;
       this.seams.interrupts.setIntx(false);
     }
-    this.#configDirty = true;
+    this.#configDirty ||= this.#configSeen; // what nobody has read cannot have changed for anybody
     this.device.reset();
   }
 
@@ -372,18 +373,22 @@ export class VirtioCore implements VirtioBus, QueueRunner {
     return isr;
   }
 
-  get generation(): number {
+  /**
+   * What a driver reads. Counting when it looks, not when something changes: no number of changes wraps unnoticed, and one
+   * before the first look makes nobody read twice. §4.1.4.3.1
+   */
+  lookAtGeneration(): number {
+    if (this.#configDirty) {
+      this.#configDirty = false;
+      this.#generation = (this.#generation + 1) & 0xff;
+    }
     return this.#generation;
   }
 
   /** One byte of device configuration, 0xFF beyond its end. */
   readConfig(offset: number): number {
     if (offset >= this.device.configLength) return 0xff;
-    // Counting when a driver looks, not when something changes: no number of changes wraps unnoticed. §4.1.4.3.1
-    if (this.#configDirty) {
-      this.#configDirty = false;
-      this.#generation = (this.#generation + 1) & 0xff;
-    }
+    this.#configSeen = true;
     return this.device.readConfig(offset);
   }
 
@@ -465,6 +470,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
       isr: this.#isr,
       generation: this.#generation,
       configDirty: this.#configDirty,
+      configSeen: this.#configSeen,
       doorbells: this.doorbells,
       interrupts: this.interrupts,
       queues: this.queues.map((queue) => queue.save()),
@@ -487,6 +493,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
     const isr = state.integer("isr", 0, VIRTIO_PCI_ISR_QUEUE | VIRTIO_PCI_ISR_CONFIG);
     const generation = state.integer("generation", 0, 0xff);
     const configDirty = state.boolean("configDirty");
+    const configSeen = state.boolean("configSeen");
     const doorbells = state.integer("doorbells");
     const interrupts = state.integer("interrupts");
     const [offeredLo, offeredHi] = state.integers("offered", 0, 0xffff_ffff, 2);
@@ -514,6 +521,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
       this.#isr = isr;
       this.#generation = generation;
       this.#configDirty = configDirty;
+      this.#configSeen = configSeen;
       this.doorbells = doorbells;
       this.interrupts = interrupts;
       this.queues = queues;

@@ -481,6 +481,18 @@ test("VIO-073 VIO-074 VIO-075 the generation moves when what was read has change
   }
 });
 
+test("VIO-075 a change before the first look makes no driver read twice", () => {
+  const { driver, toy } = rig();
+  driver.write(0x14, 1, 0); // a reset, with which drivers begin
+  assert.is(driver.read(0x15, 1), 0, "as QEMU's");
+  driver.read(0x2000, 1);
+  assert.is(driver.read(0x15, 1), 0);
+  toy.bus?.configChanged(false);
+  const generation = driver.read(0x15, 1);
+  driver.read(0x2000, 1);
+  assert.is(driver.read(0x15, 1), generation, "what was read is what stood there at both looks");
+});
+
 test("VIO-073 the generation goes up by one, and round after 255", () => {
   const { toy, driver } = rig();
   driver.read(0x2000, 1);

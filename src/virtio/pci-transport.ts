@@ -218,7 +218,7 @@ class CommonConfig extends RegisterWindow {
       case C.device_status.at:
         return core.status;
       case C.config_generation.at:
-        return core.generation;
+        return core.lookAtGeneration();
       case C.queue_select.at:
         return core.queueSelect;
       case C.queue_size.at:

@@ -316,6 +316,7 @@ export const CHECKS: readonly Check[] = [
     name: "save/restore",
     run: async (rig, card) => {
       const { transfers, peerAddress } = card;
+      transfers.moved = 0;
       const moving = transfers.toGuest(rig.guest, peerAddress, Math.max(rig.transferSize, 4 << 20));
       await moved(transfers, 1 << 20);
       await rig.move();
@@ -329,6 +330,7 @@ export const CHECKS: readonly Check[] = [
     name: "save/restore while sending",
     onlyAll: true,
     run: async (rig, { transfers, peerAddress }) => {
+      transfers.moved = 0;
       const moving = transfers.toHost(rig.guest, peerAddress, rig.transferSize);
       await moved(transfers, 1 << 20);
       await rig.move();
