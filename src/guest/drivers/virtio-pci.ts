@@ -14,6 +14,7 @@ import {
   VIRTIO_CONFIG_S_FAILED,
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
+  VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_F_ANY_LAYOUT,
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_IN_ORDER,
@@ -160,7 +161,9 @@ export class VirtioPci implements VirtioAttach {
     this.#dev = dev;
     this.#regs = regs;
     this.#firstScheme = SCHEMES.indexOf(options.interrupts ?? "msix");
-    const own: number[] = [VIRTIO_F_VERSION_1];
+    // Deviation: FreeBSD leaves ACCESS_PLATFORM out, and QEMU then refuses with iommu_platform=on; bus_dma's addresses are
+    // what the platform translates, if it does. §6.1
+    const own: number[] = [VIRTIO_F_VERSION_1, VIRTIO_F_ACCESS_PLATFORM];
     if (options.packed !== false) own.push(VIRTIO_F_RING_PACKED);
     if (options.inOrder === true) own.push(VIRTIO_F_IN_ORDER);
     if (options.ringReset === true) own.push(VIRTIO_F_RING_RESET);

@@ -33,6 +33,8 @@ export class FakeVirtio implements BarHandler {
   driverFeatures = 0n;
   /** FEATURES_OK does not stay */
   refuse = false;
+  /** nor without these features */
+  insists = 0n;
   /** reads of the status after a reset that still show it */
   slowReset = 0;
   /** vectors from this one on are not accepted */
@@ -142,7 +144,8 @@ export class FakeVirtio implements BarHandler {
       return;
     }
     if ((this.status & ~value & ~0x40) !== 0) this.faults.push(`status bits cleared: ${this.status} → ${value}`);
-    this.status = this.refuse ? value & ~8 : value;
+    const refused = this.refuse || (this.driverFeatures & this.insists) !== this.insists;
+    this.status = refused ? value & ~8 : value;
   }
 
   #vector(value: number): number {
