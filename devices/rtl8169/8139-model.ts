@@ -444,9 +444,14 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     this.#pushSlots();
   }
 
-  /** The turn itself looks whether there is something to send, and whether it may. */
+  /**
+   * The turn itself looks whether there is something to send, and whether it may. With no slot left it comes at once: there are so few
+   * that a driver would wait for a host's poll point after every fourth frame. Measured in v86: 27 000 instructions a frame.
+   */
   #pushSlots(): void {
-    this.#core.seams.work.request(SLOT_QUEUE);
+    const { work } = this.#core.seams;
+    if (this.#slots.full) work.runNow(SLOT_QUEUE);
+    else work.request(SLOT_QUEUE);
   }
 
   #showSlots(): void {

@@ -261,6 +261,20 @@ test("with a host that defers work the slot is the chip's until then", () => {
   assert.equal(rig.card.counters().doorbells, 2);
 });
 
+test("a driver without a slot left is not kept waiting, whatever the host", () => {
+  const rig = started();
+  rig.work.policy = "deferred";
+  rig.w16(0x3c, 0x0004);
+  for (const slot of [0, 1, 2]) sendSlot(rig, slot, FRAME, 60);
+  assert.is(rig.far.frames.length, 0);
+  sendSlot(rig, 3, FRAME, 60);
+  assert.is(rig.far.frames.length, 4);
+  assert.is(rig.r16(0x60), 0xf00f);
+  assert.is(rig.irq, true);
+  rig.work.run();
+  assert.is(rig.far.frames.length, 4);
+});
+
 test("with a host that defers work CLRABT gives the slot back to the chip at once", () => {
   const rig = started();
   sendSlot(rig, 0, 0x4000_0000, 60);

@@ -72,6 +72,12 @@ export class LegacyTx {
     return !this.#aborted && (this.#tsd[this.#current]! & OWN) === 0;
   }
 
+  /** Whether all slots wait: a driver can do nothing then but wait with them. */
+  get full(): boolean {
+    for (let slot = 0; slot < RTL8139_TX_SLOTS; slot++) if ((this.#tsd[slot]! & OWN) !== 0) return false;
+    return this.active;
+  }
+
   /** TSDn */
   status(slot: number): number {
     return this.#tsd[slot]!;
