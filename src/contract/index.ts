@@ -122,8 +122,8 @@ export interface BridgeSlot extends Slot {
   downstream(space: "io" | "memory"): readonly AddressRange[];
   /** Nobody behind it answered an access that it passed down. */
   masterAborted(): void;
-  /** Something was plugged in behind it where nothing was, or nothing is left there. */
-  occupied(present: boolean): void;
+  /** A device was plugged in behind it, or the last function of one went. @param device 0 … 31 */
+  occupied(device: number, present: boolean): void;
   /** Puts a bus behind it, or takes it away with null. @throws ConfigError when there is one already */
   connectSecondary(bus: SecondaryBus | null): void;
 }

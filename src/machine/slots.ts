@@ -133,7 +133,7 @@ export class SlotTree implements SegmentHost {
       other.rank = rank;
     });
     place.remap();
-    segment.bridge?.occupied(true);
+    segment.bridge?.occupied(pciDevice(devfn), true);
   }
 
   /** DMA, interrupts and work stop, then BARs go, then configuration space. */
@@ -155,7 +155,8 @@ export class SlotTree implements SegmentHost {
     }
     segment.place(devfn, null);
     this.#places = this.#places.filter((other) => other !== place);
-    segment.bridge?.occupied(segment.slots().length > 0);
+    const rest = this.#places.some((other) => other.segment === segment && other.devfn >> 3 === devfn >> 3);
+    segment.bridge?.occupied(pciDevice(devfn), rest);
     return slot;
   }
 

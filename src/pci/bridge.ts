@@ -1,5 +1,13 @@
 import { ConfigError } from "../bytes/index.js";
-import type { AddressRange, BridgeSlot, Model, ResetKind, SavedState, SecondaryBus } from "../contract/index.js";
+import type {
+  AddressRange,
+  BridgeSlot,
+  FunctionInterrupts,
+  Model,
+  ResetKind,
+  SavedState,
+  SecondaryBus,
+} from "../contract/index.js";
 import {
   PCI_BRIDGE_CONTROL,
   PCI_BRIDGE_CTL_BUS_RESET,
@@ -29,7 +37,9 @@ import {
 import { memoryDown, portsDown } from "./bridge-windows.js";
 import type { Capability, FunctionDeclaration } from "./declaration.js";
 import { PciFunction } from "./function.js";
+import { Msi } from "./msi.js";
 import { sameRanges } from "./ranges.js";
+import { StandardHotPlug } from "./shpc.js";
 
 const NOTHING: readonly AddressRange[] = [];
 
@@ -108,7 +118,7 @@ export class PciBridge extends PciFunction implements BridgeSlot {
   }
 
   /** For bridges that have a slot to show it in. */
-  occupied(_present: boolean): void {}
+  occupied(_device: number, _present: boolean): void {}
 
   connectSecondary(bus: SecondaryBus | null): void {
     if (bus !== null && this.#secondary !== null)
@@ -176,26 +186,78 @@ export interface PciBridgeOptions {
    * never does that, so that a comparison with it wants false.
    */
   readonly masterAborts?: boolean;
+  /** a standard hot-plug controller, with MSI and INTA#, as QEMU's has one by default; default false, as with `shpc=off` */
+  readonly hotPlug?: boolean;
 }
 
-/**
- * A PCI-to-PCI bridge as QEMU's `pci-bridge` with `shpc=off` shows it (1b36:0001).
- * @throws ConfigError `bridge-chassis`
- */
-export const pciBridge = ({ chassis = 1, masterAborts = true, ...header }: PciBridgeOptions = {}): PciBridge => {
-  if (!(Number.isInteger(chassis) && chassis >= 1 && chassis <= 0xff))
-    throw new ConfigError("bridge-chassis", `chassis ${chassis}; expected 1 … 255`);
-  return new PciBridge({
-    name: "pci-bridge",
-    identity: {
-      vendorId: PCI_VENDOR_ID_REDHAT,
-      deviceId: PCI_DEVICE_ID_REDHAT_BRIDGE,
-      revisionId: 0,
-      classCode: PCI_CLASS_BRIDGE_PCI << 8,
+const SLOT_ID_AT = 0x48;
+const SHPC_AT = 0x40;
+const MSI_AT = 0x4c;
+
+/** The controller's interrupt: a level on INTA#, a message for each rise. */
+const hotPlugModel = (shpc: StandardHotPlug): Model => {
+  let interrupts: FunctionInterrupts | null = null;
+  shpc.onInterrupt = (level) => {
+    interrupts?.setIntx(level);
+    if (level) interrupts?.signal(0);
+  };
+  return {
+    ...CONFIG_ONLY,
+    connect: (seams) => {
+      interrupts = seams.interrupts;
     },
-    statusBits: PCI_STATUS_66MHZ | PCI_STATUS_FAST_BACK,
-    bridge: { ...header, secondaryStatusBits: PCI_STATUS_66MHZ | PCI_STATUS_FAST_BACK, secondaryLatencyMask: 0xff },
-    capabilities: [slotIdentification(chassis)],
-    masterAborts,
-  });
+    disconnect: () => {
+      interrupts = null;
+    },
+  };
 };
+
+/** A PCI-to-PCI bridge as QEMU's `pci-bridge` shows it (1b36:0001). */
+export class QemuPciBridge extends PciBridge {
+  /** null without `hotPlug` */
+  readonly hotPlug: StandardHotPlug | null;
+
+  /** @throws ConfigError `bridge-chassis` */
+  constructor({ chassis = 1, masterAborts = true, hotPlug = false, ...header }: PciBridgeOptions = {}) {
+    if (!(Number.isInteger(chassis) && chassis >= 1 && chassis <= 0xff))
+      throw new ConfigError("bridge-chassis", `chassis ${chassis}; expected 1 … 255`);
+    const shpc = hotPlug ? new StandardHotPlug({ at: SHPC_AT }) : null;
+    super({
+      name: "pci-bridge",
+      identity: {
+        vendorId: PCI_VENDOR_ID_REDHAT,
+        deviceId: PCI_DEVICE_ID_REDHAT_BRIDGE,
+        revisionId: 0,
+        classCode: PCI_CLASS_BRIDGE_PCI << 8,
+      },
+      statusBits: PCI_STATUS_66MHZ | PCI_STATUS_FAST_BACK,
+      bridge: {
+        ...header,
+        secondaryStatusBits: PCI_STATUS_66MHZ | PCI_STATUS_FAST_BACK,
+        secondaryLatencyMask: 0xff,
+      },
+      masterAborts,
+      ...(shpc === null
+        ? { capabilities: [slotIdentification(chassis)] }
+        : {
+            interruptPin: "INTA",
+            bars: { 0: shpc.bar() },
+            capabilities: [
+              new Msi({ maskable: true, at: MSI_AT }),
+              { ...slotIdentification(chassis), at: SLOT_ID_AT },
+              shpc,
+            ],
+            model: hotPlugModel(shpc),
+          }),
+    });
+    this.hotPlug = shpc;
+  }
+
+  /** What is plugged in before anybody has numbered the bus was there when the power came. */
+  override occupied(device: number, present: boolean): void {
+    this.hotPlug?.occupy(device, present, this.secondaryBus !== 0);
+  }
+}
+
+/** A PCI-to-PCI bridge as QEMU's `pci-bridge` shows it (1b36:0001). @throws ConfigError `bridge-chassis` */
+export const pciBridge = (options: PciBridgeOptions = {}): QemuPciBridge => new QemuPciBridge(options);

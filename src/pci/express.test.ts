@@ -171,7 +171,7 @@ test("a root port shows itself as QEMU's", () => {
 test("PCI-159 events of the slot latch, clear by writing 1, and interrupt while they are enabled", () => {
   const { root, host } = port();
   assert.is(root.configRead(SLTSTA, 2), 0);
-  root.occupied(true);
+  root.occupied(0, true);
   assert.is(root.configRead(SLTSTA, 2), 0x0148, "presence, and that presence and link changed");
   assert.is(root.configRead(0x66, 2), 0x2011, "the link is up");
   assert.equal(host.take(), []);
@@ -191,7 +191,7 @@ test("PCI-159 events of the slot latch, clear by writing 1, and interrupt while 
   host.take();
   root.configWrite(SLTCTL, 2, 0x1020);
   root.configWrite(SLTSTA, 2, 0x0010);
-  root.occupied(false);
+  root.occupied(0, false);
   assert.equal([root.configRead(SLTSTA, 2), host.take()], [0x0108, ["up"]], "link changes have a bit of their own");
   assert.is(root.configRead(0x66, 2), 0x0011);
 });
@@ -215,14 +215,14 @@ test("PCI-160 every write of Slot Control is a command that has completed, and c
 test("power and indicators come out of reset as the slot is, and a slot's state goes into a state", () => {
   const { root } = port();
   assert.equal([root.configRead(SLTCTL, 2), root.express.slotPower], [0x07c0, false]);
-  root.occupied(true);
+  root.occupied(0, true);
   root.reset("bus");
   assert.equal(
     [root.configRead(SLTCTL, 2), root.configRead(SLTSTA, 2), root.express.slotPower],
     [0x01c0, 0x0040, true],
   );
   root.configWrite(SLTCTL, 2, 0x0028);
-  root.occupied(false);
+  root.occupied(0, false);
   const state = root.save();
   const { root: other, host } = port();
   other.load(state);

@@ -18,4 +18,5 @@ export * from "./pm.js";
 export * from "./ranges.js";
 export * from "./region.js";
 export * from "./root-port.js";
+export * from "./shpc.js";
 export * from "./vpd.js";

@@ -71,7 +71,7 @@ export class PcieRootPort extends PciBridge {
     this.errors = errors;
   }
 
-  override occupied(present: boolean): void {
+  override occupied(_device: number, present: boolean): void {
     this.express.occupy(present);
   }
 }
