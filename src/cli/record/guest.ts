@@ -13,8 +13,8 @@ const ROUTES = 0x0b0b0a0a;
 
 /** the machine's own timers: PIT and clock */
 const OWN_IRQS = [0, 8];
-/** A request in whose turn QEMU notices what there is to do, and one behind which it is done. */
-const SETTLE_TRIPS = 2;
+/** Requests in whose turns QEMU notices what there is to do, does it, and reads what its back end had kept. */
+const SETTLE_TRIPS = 4;
 const UNUSED_PORT = 0x80;
 
 const hex = (value: number): string => `0x${value.toString(16)}`;

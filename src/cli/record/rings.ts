@@ -26,6 +26,8 @@ export interface Used {
   /** what `add` returned for it */
   readonly id: number;
   readonly length: number;
+  /** where in the ring the length stands */
+  readonly lengthAt: number;
 }
 
 /** How the driver wants to be interrupted: always, never, or (event index) when so many more chains were used. */
@@ -56,6 +58,8 @@ export abstract class DriverRing {
   readonly eventIdx: boolean;
   /** chains that the device may still use */
   outstanding = 0;
+  /** chains that were used and taken back */
+  taken = 0;
 
   constructor(guest: RecordingGuest, size: number, areas: Areas, eventIdx: boolean) {
     this.guest = guest;
@@ -143,6 +147,7 @@ export class SplitRing extends DriverRing {
   take(): Used | null {
     const { guest, areas, size } = this;
     if (guest.get16(areas.device + 2) === this.#seen) return null;
+    if (this.outstanding === 0) throw new Error("the device used more chains than it had");
     const at = areas.device + 4 + 8 * (this.#seen % size);
     const entry = guest.get(at, 8);
     this.#seen = (this.#seen + 1) & 0xffff;
@@ -150,7 +155,8 @@ export class SplitRing extends DriverRing {
     this.#free.push(...(this.#chains.get(id) ?? []));
     this.#chains.delete(id);
     this.outstanding--;
-    return { id, length: entry.readUInt32LE(4) };
+    this.taken++;
+    return { id, length: entry.readUInt32LE(4), lengthAt: at + 4 };
   }
 
   wish(wish: Wish): void {
@@ -235,13 +241,15 @@ export class PackedRing extends DriverRing {
     const both = VIRTQ_PACKED_DESC_F_AVAIL | VIRTQ_PACKED_DESC_F_USED;
     if (this.outstanding === 0 || (entry.readUInt16LE(14) & both) !== (this.#used < size ? both : 0)) return null;
     const id = entry.readUInt16LE(12);
+    const lengthAt = areas.desc + VIRTQ_DESC_SIZE * (this.#used % size) + 8;
     const slots = this.#slots.get(id) ?? 0;
     this.#slots.delete(id);
     this.#ids.push(id);
     this.#used = (this.#used + slots) % (2 * size);
     this.#free += slots;
     this.outstanding--;
-    return { id, length: entry.readUInt32LE(8) };
+    this.taken++;
+    return { id, length: entry.readUInt32LE(8), lengthAt };
   }
 
   wish(wish: Wish): void {
