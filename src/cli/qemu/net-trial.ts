@@ -16,6 +16,8 @@ export interface NetTrialParts {
   readonly random: Prng;
   /** whether the card can be told which addresses to receive */
   readonly filters: boolean;
+  /** Resets queues while the card runs, where it can. @returns false when it does not */
+  readonly restartQueues?: () => boolean;
 }
 
 /** What of frames is under way at a time, and the memory for each. */
@@ -70,6 +72,7 @@ export class NetTrial {
       ["address", () => (filters ? this.#address() : undefined)],
       ["cable", () => this.#cable()],
       ["restart", () => this.#restart()],
+      ...(this.#parts.restartQueues === undefined ? [] : [["queue reset", () => this.#restartQueues()] as const]),
     ]);
   }
 
@@ -242,6 +245,14 @@ export class NetTrial {
       ifnet.down();
       this.#up();
       this.#bothWays([60, 700, 1514], [...ifnet.lladdr]);
+    }
+  }
+
+  #restartQueues(): void {
+    const { ifnet, restartQueues } = this.#parts;
+    for (let i = 0; i < 3; i++) {
+      if (restartQueues?.() === false) throw new CheckFailure("the queues were not reset");
+      this.#bothWays([60, 1514, 400], [...ifnet.lladdr]);
     }
   }
 }

@@ -1,6 +1,12 @@
-import type { DeviceInfo, Ifnet, Newbus, VirtioPci } from "../../guest/index.js";
+import type { DeviceInfo, Ifnet, Newbus, VirtioPci, Vtnet } from "../../guest/index.js";
 import { Prng } from "../../net/index.js";
-import { VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_RING_PACKED } from "../../spec/virtio.js";
+import {
+  VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_RING_PACKED,
+  VIRTIO_F_RING_RESET,
+} from "../../spec/virtio.js";
 import {
   VIRTIO_NET_F_CTRL_RX,
   VIRTIO_NET_F_CTRL_VQ,
@@ -45,6 +51,8 @@ export const modeOf = (newbus: Newbus, unit: string): string[] => {
     ...(transport.interruptScheme === null ? [] : [transport.interruptScheme]),
     ...(has(VIRTIO_F_EVENT_IDX) ? ["event-idx"] : []),
     ...(has(VIRTIO_F_INDIRECT_DESC) ? ["indirect"] : []),
+    ...(transport.modern && has(VIRTIO_F_ACCESS_PLATFORM) ? ["iommu"] : []),
+    ...(transport.modern && has(VIRTIO_F_RING_RESET) ? ["ring-reset"] : []),
     ...(unit.startsWith("vtnet") && has(VIRTIO_NET_F_MRG_RXBUF) ? ["mergeable"] : []),
     ...(unit.startsWith("vtnet") && has(VIRTIO_NET_F_CTRL_VQ) ? ["ctrl-vq"] : []),
     ...(unit.startsWith("vtnet") && has(VIRTIO_NET_F_MQ) ? ["mq"] : []),
@@ -74,6 +82,7 @@ export const runTrials = (machine: QemuMachine, seed: number, again: boolean): T
 
 const netTrials = (machine: QemuMachine, random: Prng, brief: boolean): Trial[] =>
   machine.interfaces().map(({ ifnet, peer, card }) => {
+    const mode = modeOf(machine.newbus, ifnet.name);
     const trial = new NetTrial({
       machine: machine.newbus.machine,
       ifnet,
@@ -81,8 +90,10 @@ const netTrials = (machine: QemuMachine, random: Prng, brief: boolean): Trial[] 
       setLink: (up) => machine.setLink(card, up),
       random,
       filters: filters(machine.newbus, ifnet),
+      ...(mode.includes("ring-reset")
+        ? { restartQueues: () => machine.newbus.softc<Vtnet>(ifnet.name).restartQueues(0) }
+        : {}),
     });
-    const mode = modeOf(machine.newbus, ifnet.name);
     const outcomes = brief ? trial.brief() : trial.run();
     const moved = `${trial.framesOut} frames out, ${trial.framesIn} in`;
     trial[Symbol.dispose]();
