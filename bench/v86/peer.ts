@@ -47,6 +47,7 @@ export class BenchPeer implements NetPort {
   readonly #frame = new Uint8Array(1514);
   #length = 0;
   #left = 0; // frames that are still to be put in
+  #putting = false;
   #drained: ((span: Span) => void) | null = null;
   readonly #watch = new StopWatch();
   #size = 0; // bytes of the current transfer
@@ -76,7 +77,7 @@ export class BenchPeer implements NetPort {
     this.frames = 0;
   }
 
-  /** Puts in `frames` of `length` bytes for `mac`, at poll points; resolves when the last one is in and the guest idle. */
+  /** Puts in `frames` of `length` bytes for `mac`, at poll points and when the card is ready again; resolves when the last one is in and the guest idle. */
   pour(mac: string, frames: number, length: number): Promise<Span> {
     this.#frame.set(parseMac(mac));
     this.#frame.set(this.tcp.mac, ETHER_ADDR_LEN);
@@ -113,13 +114,7 @@ export class BenchPeer implements NetPort {
       drained(this.#watch.stop());
       return;
     }
-    const far = this.#far;
-    if (far === null) return;
-    let put = 0;
-    for (const most = Math.min(MOST_AT_ONCE, this.#left); put < most; put++)
-      if (far.offer(this.#frame, 0, this.#length, null, 0) !== "taken") break;
-    this.#left -= put;
-    if (put > 0) far.endBatch();
+    this.#put();
   }
 
   offer(bytes: Uint8Array, start: number, length: number, offload: Offload | null): Verdict {
@@ -133,6 +128,7 @@ export class BenchPeer implements NetPort {
 
   ready(): void {
     this.tcp.ready();
+    if (this.#left > 0) this.#put();
   }
 
   accepts(): EndpointLimits {
@@ -142,6 +138,18 @@ export class BenchPeer implements NetPort {
   attach(far: NetEndpoint | null): void {
     this.#far = far;
     this.tcp.attach(far);
+  }
+
+  #put(): void {
+    const far = this.#far;
+    if (far === null || this.#putting) return;
+    this.#putting = true;
+    let put = 0;
+    for (const most = Math.min(MOST_AT_ONCE, this.#left); put < most; put++)
+      if (far.offer(this.#frame, 0, this.#length, null, 0) !== "taken") break;
+    this.#putting = false;
+    this.#left -= put;
+    if (put > 0) far.endBatch();
   }
 
   #end(): void {

@@ -1,18 +1,24 @@
 import type { Entry } from "./contestant.js";
 import type { Sample, Workload } from "./workloads.js";
 
+/** What a frame costs, whatever the machine. */
+export interface Cost {
+  /** accesses to ports and registers */
+  readonly exits: number;
+  /** as the guest counted them */
+  readonly interrupts: number;
+  /** of the guest, its timers and the rest of it included */
+  readonly instructions: number;
+}
+
 /** One card at one workload. */
-export interface Cell {
+export interface Cell extends Cost {
   /** median of the rounds: packets/s, bytes/s or ms */
   readonly value: number;
   readonly lowest: number;
   readonly highest: number;
   /** median, s of processor time for a frame or, with TCP, a byte */
   readonly cpu: number;
-  /** accesses to ports and registers for each frame */
-  readonly exits: number;
-  /** interrupts that the guest counted for each frame */
-  readonly interrupts: number;
 }
 
 /** By the names of card and workload. */
@@ -24,15 +30,14 @@ export const median = (values: readonly number[]): number => {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 };
 
-export const cellOf = (samples: readonly Sample[], exits: number, interrupts: number): Cell => {
+export const cellOf = (samples: readonly Sample[], cost: Cost): Cell => {
   const values = samples.map(({ value }) => value);
   return {
     value: median(values),
     lowest: Math.min(...values),
     highest: Math.max(...values),
     cpu: median(samples.map(({ cpu }) => cpu)),
-    exits,
-    interrupts,
+    ...cost,
   };
 };
 
@@ -71,6 +76,7 @@ const VIEWS: readonly View[] = [
     skip: ({ unit }) => unit === "ms",
   },
   { title: "exits a frame (TCP: for each 1460 bytes)", text: ({ exits }) => share(exits) },
+  { title: "instructions of the guest a frame", text: ({ instructions }) => instructions.toFixed(0) },
   { title: "interrupts a frame", text: ({ interrupts }) => share(interrupts) },
 ];
 

@@ -26,7 +26,7 @@ emulator and a guest of its own, and the guests run in turn, one at a time. The 
   --rows NAME,…    of ${WORKLOADS.map(({ name }) => name).join(", ")} (default all)
   --rounds N       medians of so many rounds (default 5, with --quick 3)
   --warmup N       rounds before these (default 2)
-  --seconds S      that a measurement is to take, about (default 0.5, with --quick 0.25); three times that while warming up
+  --seconds S      of processor time that a measurement is to take, about (default 0.4, with --quick 0.15); six times that while warming up
   --quick          for a first impression
   --check          fail when a ratio is missed by more than half
   --json           the results, with lowest and highest, as JSON
@@ -41,78 +41,84 @@ interface Options {
   readonly seconds: number;
 }
 
+/** A measurement while warming up takes so many times as long as one that counts. */
+const WARMER = 6;
+
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
-/** What a card has done at a workload so far. */
-class Track {
-  readonly samples: Sample[] = [];
-  size: number;
-  exits = 0;
-  interrupts = 0;
-  readonly #workload: Workload;
-
-  constructor(workload: Workload) {
-    this.#workload = workload;
-    this.size = workload.firstSize;
-  }
-
-  /** The next one is to take so many seconds, by how fast this one was. */
-  aim({ seconds }: Sample, wanted: number): void {
-    const { step, firstSize } = this.#workload;
-    if (firstSize > 1) this.size = Math.max(firstSize, Math.round((this.size * wanted) / seconds / step) * step);
-  }
+/** A card in its guest, and what it has done so far. */
+interface Runner {
+  readonly name: string;
+  readonly contestant: Contestant;
+  readonly cells: Map<string, Cell>;
 }
 
-async function measure({
-  cards,
-  workloads,
-  rounds,
-  warmup,
-  seconds,
-}: Options): Promise<Map<string, Map<string, Cell>>> {
-  let doing = "";
-  const done = showProgress("bench:v86", () => doing);
-  const contestants: { name: string; contestant: Contestant; tracks: Map<string, Track> }[] = [];
-  try {
-    for (const [name, entry] of cards) {
-      doing = `starting ${entry.title}`;
-      const contestant = await Contestant.start(entry);
+/** One workload, round after round, each of which every card gets once. @param tell says how far it is */
+async function alternate(
+  workload: Workload,
+  runners: readonly Runner[],
+  { rounds, warmup, seconds }: Options,
+  tell: (text: string) => void,
+): Promise<void> {
+  const { step, firstSize, title } = workload;
+  const tracks = runners.map(() => ({ size: firstSize, samples: [] as Sample[] }));
+  const all = warmup + rounds + 1; // the last one counts what crosses the border, and its time is not taken
+  for (let round = 0; round < all; round++)
+    for (const [i, { contestant, cells, name }] of runners.entries()) {
+      const track = tracks[i]!;
+      tell(`${title}, round ${round + 1} of ${all}: ${contestant.entry.title}`);
+      await contestant.resume();
+      if (round === all - 1) {
+        contestant.countAccesses(true);
+        const before = await contestant.crossings();
+        const first = contestant.instructions;
+        const { frames } = await workload.run(contestant, track.size);
+        const instructions = (contestant.instructions - first) >>> 0;
+        const after = await contestant.crossings();
+        contestant.countAccesses(false);
+        cells.set(
+          workload.name,
+          cellOf(track.samples, {
+            exits: (after.exits - before.exits) / frames,
+            interrupts: (after.interrupts - before.interrupts) / frames,
+            instructions: instructions / frames,
+          }),
+        );
+        if (!process.stderr.isTTY)
+          process.stderr.write(
+            `${workload.name} ${name} ${track.samples.map(({ value, cpu }) => `${value.toFixed(0)} ${(cpu * 1e6).toPrecision(3)}`).join(", ")}\n`,
+          );
+      } else {
+        const sample = await workload.run(contestant, track.size);
+        if (round >= warmup) track.samples.push(sample);
+        // The next one is to take as long as wanted, by how fast this one was.
+        const wanted = round + 1 < warmup ? WARMER * seconds : seconds;
+        if (firstSize > 1)
+          track.size = Math.max(firstSize, Math.round((track.size * wanted) / sample.seconds / step) * step);
+      }
       await contestant.pause();
-      contestants.push({ name, contestant, tracks: new Map(workloads.map((row) => [row.name, new Track(row)])) });
     }
-    const all = warmup + rounds + 1; // the last one counts what crosses the border, and its time is not taken
-    for (let round = 0; round < all; round++)
-      for (const workload of workloads)
-        for (const { contestant, tracks } of contestants) {
-          const track = tracks.get(workload.name)!;
-          const counts = round === all - 1;
-          doing = `round ${round + 1} of ${all}, ${workload.title}: ${contestant.entry.title}`;
-          await contestant.resume();
-          contestant.countAccesses(counts);
-          const before = await contestant.crossings();
-          const sample = await workload.run(contestant, track.size);
-          const after = await contestant.crossings();
-          contestant.countAccesses(false);
-          await contestant.pause();
-          track.aim(sample, round + 1 < warmup ? 3 * seconds : seconds);
-          if (counts) {
-            track.exits = (after.exits - before.exits) / sample.frames;
-            track.interrupts = (after.interrupts - before.interrupts) / sample.frames;
-          } else if (round >= warmup) track.samples.push(sample);
-        }
-    return new Map(
-      contestants.map(({ name, tracks }) => [
-        name,
-        new Map(
-          [...tracks].map(
-            ([row, { samples, exits, interrupts }]) => [row, cellOf(samples, exits, interrupts)] as const,
-          ),
-        ),
-      ]),
-    );
+}
+
+async function measure(options: Options): Promise<Map<string, Map<string, Cell>>> {
+  let doing = "";
+  const tell = (text: string): void => {
+    doing = text;
+  };
+  const done = showProgress("bench:v86", () => doing);
+  const runners: Runner[] = [];
+  try {
+    for (const [name, entry] of options.cards) {
+      tell(`starting ${entry.title}`);
+      const contestant = await Contestant.start(entry);
+      runners.push({ name, contestant, cells: new Map() });
+      await contestant.pause();
+    }
+    for (const workload of options.workloads) await alternate(workload, runners, options, tell);
+    return new Map(runners.map(({ name, cells }) => [name, cells]));
   } finally {
     done();
-    for (const { contestant } of contestants) await contestant[Symbol.asyncDispose]();
+    for (const { contestant } of runners) await contestant[Symbol.asyncDispose]();
   }
 }
 
@@ -166,7 +172,7 @@ async function main(): Promise<number> {
     ),
     rounds: whole("rounds", values.rounds ?? (quick ? "3" : "5"), 1),
     warmup: whole("warmup", values.warmup ?? "2", 0),
-    seconds: number("seconds", values.seconds ?? (quick ? "0.25" : "0.5"), 0.01),
+    seconds: number("seconds", values.seconds ?? (quick ? "0.15" : "0.4"), 0.01),
   };
   const built = await buildGuest();
   if (built !== 0) return built;

@@ -1,5 +1,5 @@
 import { formatMac } from "../../src/bytes/index.js";
-import type { Contestant } from "./contestant.js";
+import { type Contestant, PKTGEN } from "./contestant.js";
 import type { Span } from "./peer.js";
 
 /** One measurement. */
@@ -10,7 +10,7 @@ export interface Sample {
   readonly cpu: number;
   /** frames that it moved, or what would be frames on a cable that takes none longer than 1514 bytes */
   readonly frames: number;
-  /** s that it took */
+  /** s of processor time that it took: on a busy machine a better measure of how much was done than the time */
   readonly seconds: number;
 }
 
@@ -33,13 +33,16 @@ const PINGS = 10;
 const BURST = 32;
 
 const sample = ({ started, ended, cpu }: Span, units: number, frames: number): Sample => {
-  const seconds = (ended - started) / 1000;
-  return { value: units / seconds, cpu: cpu / 1e6 / units, frames, seconds };
+  const seconds = cpu / 1e6;
+  return { value: (units * 1000) / (ended - started), cpu: seconds / units, frames, seconds };
 };
 
 const RESULT = /OK: (\d+)\(.*\n *(\d+)pps/;
 
-/** The kernel's packet generator sends from one thread; its own clock counts, until the driver has given the last packet back. */
+/**
+ * The kernel's packet generator sends one packet again and again from one thread; its own clock counts, until the driver has
+ * given the last one back. A burst is announced to the driver as such (`xmit_more`).
+ */
 const pktgen = (length: number, burst: number): Workload => ({
   name: `tx${length}${burst > 1 ? "b" : ""}`,
   title: `send ${length}, ${burst > 1 ? `bursts of ${burst}` : "one by one"}`,
@@ -48,32 +51,28 @@ const pktgen = (length: number, burst: number): Workload => ({
   step: BURST,
   async run(contestant, packets) {
     const { peer, ifname, entry } = contestant;
-    const generator = "/proc/net/pktgen";
+    const mac = formatMac(peer.tcp.mac);
     const words = [
       `count ${packets}`,
       `pkt_size ${length}`,
       `burst ${burst}`,
       "delay 0",
       `clone_skb ${packets}`,
-      `dst_mac ${formatMac(peer.tcp.mac)}`,
+      `dst_mac ${mac}`,
     ];
-    await contestant.run(
-      `echo rem_device_all >${generator}/kpktgend_0 && echo add_device ${ifname} >${generator}/kpktgend_0 && ${words
-        .map((word) => `echo ${word} >${generator}/${ifname}`)
-        .join(" && ")}`,
-    );
+    await contestant.run(words.map((word) => `echo ${word} >${PKTGEN}/${ifname}`).join(" && "));
     peer.count(true);
     const before = process.cpuUsage();
-    await contestant.run(`echo start >${generator}/pgctrl`);
+    await contestant.run(`echo start >${PKTGEN}/pgctrl`);
     const { user, system } = process.cpuUsage(before);
     const { frames } = peer;
     peer.count(false);
-    const report = await contestant.run(`cat ${generator}/${ifname}`);
+    const report = await contestant.run(`cat ${PKTGEN}/${ifname}`);
     const [, us] = RESULT.exec(report) ?? [];
     if (us === undefined) throw new Error(`${entry.title}: pktgen says ${report}`);
     if (frames < packets) throw new Error(`${entry.title}: ${frames} of ${packets} packets arrived`);
-    const seconds = Number(us) / 1e6;
-    return { value: packets / seconds, cpu: (user + system) / 1e6 / packets, frames: packets, seconds };
+    const seconds = (user + system) / 1e6;
+    return { value: (packets * 1e6) / Number(us), cpu: seconds / packets, frames: packets, seconds };
   },
 });
 
