@@ -17,6 +17,7 @@ export class V86Memory implements GuestMemory {
   readonly #cpu: V86Cpu;
   readonly #ram: WindowedMemory;
   #bytes: Uint8Array;
+  #generation: number;
 
   constructor(cpu: V86Cpu) {
     this.#cpu = cpu;
@@ -24,14 +25,17 @@ export class V86Memory implements GuestMemory {
     this.written = (start, end) => cpu.jit_dirty_cache(start, end);
     this.#bytes = this.#view();
     this.#ram = new WindowedMemory(this.#split());
+    this.#generation = this.#ram.generation;
   }
 
   get generation(): number {
+    // All windows are views of one buffer, so that one look does for them.
     if (this.#bytes.length === 0) {
       this.#bytes = this.#view();
       this.#ram.replace(this.#split());
+      this.#generation = this.#ram.generation;
     }
-    return this.#ram.generation;
+    return this.#generation;
   }
 
   get windows(): readonly MemoryWindow[] {
