@@ -247,17 +247,16 @@ export class Page {
   /** Types into what has the focus; a line feed is the Enter key. */
   async type(text: string): Promise<void> {
     for (const [i, line] of text.split("\n").entries()) {
-      if (i > 0)
-        for (const type of ["keyDown", "keyUp"])
-          await this.call("Input.dispatchKeyEvent", {
-            type,
-            key: "Enter",
-            code: "Enter",
-            windowsVirtualKeyCode: 13,
-            ...(type === "keyDown" ? { text: "\r" } : {}),
-          });
+      if (i > 0) await this.key("Enter", "Enter", 13, "\r");
       if (line !== "") await this.call("Input.insertText", { text: line });
     }
+  }
+
+  /** Presses a key and lets it go, as the DOM names it. @param text what it writes */
+  async key(key: string, code: string, windowsVirtualKeyCode: number, text = key): Promise<void> {
+    const event = { key, code, windowsVirtualKeyCode };
+    await this.call("Input.dispatchKeyEvent", { type: "keyDown", ...event, text });
+    await this.call("Input.dispatchKeyEvent", { type: "keyUp", ...event });
   }
 
   /** A PNG of what is in the window. */

@@ -9,15 +9,15 @@ import { type Server, startServer } from "./server.js";
 /** Where states and what else can be made again are kept. */
 export const CACHE = join(IMAGES, "../web");
 
-/** Serves the page; the guest is there. */
-export async function serveLab(options: WebOptions): Promise<Server> {
+/** Serves the page; the guest is there. @param states folder for saved states, null for none */
+export async function serveLab(options: WebOptions, states: string | null = CACHE): Promise<Server> {
   const images = imageFiles(options, vgaBios());
   return startServer({
     port: options.port,
     files: await bundlePage(),
     images,
     config: (query) => configFor(options, images, query),
-    states: options.fresh ? null : CACHE,
+    states: options.fresh ? null : states,
   });
 }
 

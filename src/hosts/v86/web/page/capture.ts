@@ -4,6 +4,9 @@ import { NOTHING_PLUGGED, PcapngWriter } from "../../../../net/index.js";
 /** As the guest's card sees it. */
 export type FrameDirection = "to-host" | "to-guest";
 
+/** Bytes that are kept of a frame: all of any that was not made to be cut into several. */
+const SNAPLEN = 2048;
+
 /** A frame that was kept; `bytes` is valid until the next one is recorded. */
 export interface CapturedFrame {
   /** counts from 0, for all cards together */
@@ -14,6 +17,7 @@ export interface CapturedFrame {
   readonly direction: FrameDirection;
   /** bytes without FCS */
   readonly length: number;
+  /** its first 2048 */
   readonly bytes: Uint8Array;
 }
 
@@ -25,7 +29,7 @@ export interface CapturedCard {
 const TO_GUEST = 0x80;
 
 /**
- * The youngest frames of all cards, whole, in memory of a fixed size: old ones go when new ones need their room.
+ * The youngest frames of all cards in memory of a fixed size: old ones go when new ones need their room.
  * A page may show any of them by its number, and save all as a pcapng file.
  */
 export class Capture {
@@ -43,9 +47,9 @@ export class Capture {
 
   /**
    * @param now ms that never go back; @param epoch what `now` was at 1970-01-01 UTC, ms, negated
-   * @param bytes room for frames, more than the longest one has; @param frames most frames
+   * @param bytes room for frames, 2048 or more; @param frames most frames
    */
-  constructor(now: () => number, epoch: number, bytes = 24 << 20, frames = 1 << 15) {
+  constructor(now: () => number, epoch: number, bytes = 32 << 20, frames = 1 << 15) {
     this.#now = now;
     this.#epoch = epoch;
     this.#bytes = new Uint8Array(bytes);
@@ -68,20 +72,21 @@ export class Capture {
 
   /** Copies a frame. @param card 0 … 127 @returns its number */
   record(card: number, direction: FrameDirection, bytes: Uint8Array, start: number, length: number): number {
+    const kept = Math.min(length, SNAPLEN);
     if (this.#end - this.#first === this.#frames) this.#first++;
-    if (this.#write + length > this.#bytes.length) {
+    if (this.#write + kept > this.#bytes.length) {
       // What lies from here to the end of the memory is older than what lies at its beginning.
       while (this.#first < this.#end && this.#start[this.#first % this.#frames]! >= this.#write) this.#first++;
       this.#write = 0;
     }
-    const to = this.#write + length;
+    const to = this.#write + kept;
     while (this.#first < this.#end) {
       const oldest = this.#start[this.#first % this.#frames]!;
       if (oldest < this.#write || oldest >= to) break;
       this.#first++;
     }
     const slot = this.#end % this.#frames;
-    this.#bytes.set(bytes.subarray(start, start + length), this.#write);
+    this.#bytes.set(bytes.subarray(start, start + kept), this.#write);
     this.#start[slot] = this.#write;
     this.#length[slot] = length;
     this.#at[slot] = this.#now();
@@ -108,7 +113,7 @@ export class Capture {
       card: flags & ~TO_GUEST,
       direction: (flags & TO_GUEST) !== 0 ? "to-guest" : "to-host",
       length,
-      bytes: this.#bytes.subarray(start, start + length),
+      bytes: this.#bytes.subarray(start, start + Math.min(length, SNAPLEN)),
     };
   }
 
@@ -126,7 +131,7 @@ export class Capture {
     const milliseconds = this.#epoch % 1000; // of the epoch, beyond its whole seconds
     const stamp = (at: number): number => Math.floor((at + milliseconds) * 1e6);
     if (this.#first < this.#end) ns = stamp(this.#at[this.#first % this.#frames]!);
-    const ids = cards.map(({ name, mac }) => writer.addInterface({ name, mac }));
+    const ids = cards.map(({ name, mac }) => writer.addInterface({ name, mac, snaplen: SNAPLEN }));
     for (let number = this.#first; number < this.#end; number++) {
       const frame = this.frame(number);
       if (frame === null) continue;

@@ -8,10 +8,10 @@ import { type CardCounts, type CardRates, exitsOf, framesOf } from "./samples.js
 type Row = readonly [name: string, title: string, label: string, value: (counts: CardCounts) => number];
 
 const ROWS: readonly Row[] = [
-  ["txFrames", "frames that the guest sent", "Frames sent", ({ nic }) => nic.txFrames],
-  ["rxFrames", "frames that the guest got", "Frames received", ({ nic }) => nic.rxFrames],
-  ["txBytes", "bytes in them", "Bytes sent", ({ nic }) => nic.txBytes],
-  ["rxBytes", "bytes in them", "Bytes received", ({ nic }) => nic.rxBytes],
+  ["txFrames", "frames that the guest sent", "Frames out", ({ nic }) => nic.txFrames],
+  ["rxFrames", "frames that the guest got", "Frames in", ({ nic }) => nic.rxFrames],
+  ["txBytes", "bytes in them", "Bytes out", ({ nic }) => nic.txBytes],
+  ["rxBytes", "bytes in them", "Bytes in", ({ nic }) => nic.rxBytes],
   ["configAccesses", "accesses to configuration space", "Config accesses", ({ v86 }) => v86.configAccesses],
   ["portAccesses", "accesses to I/O BARs", "Port accesses", ({ v86 }) => v86.portAccesses],
   ["memoryAccesses", "accesses to memory BARs", "Memory accesses", ({ v86 }) => v86.memoryAccesses],
@@ -22,10 +22,12 @@ const ROWS: readonly Row[] = [
   [
     "dropped",
     "frames that found no buffer, were filtered, were malformed or met a pulled cable",
-    "Frames dropped",
+    "Dropped",
     ({ nic }) => nic.rxNoBuffer + nic.rxFiltered + nic.txDropped,
   ],
 ];
+
+const megabytes = (bytes: number): string => (bytes < 5000 ? "0" : (bytes / 1e6).toFixed(bytes < 1e7 ? 2 : 1));
 
 /** A card's panel: cable, plug, what the guest says of it, rates and counters. */
 export class CardView {
@@ -37,7 +39,7 @@ export class CardView {
   readonly #work: HTMLButtonElement[];
   readonly #guest = element("span", { "data-field": "guest" });
   readonly #carrier = element("span", { class: "pill", "data-field": "carrier" });
-  readonly #note = element("p", { class: "note", role: "status" });
+  readonly #note = element("p", { class: "note", role: "status", "data-field": "note" });
   readonly #rates = {
     toHost: element("b", {}, "0"),
     toGuest: element("b", {}, "0"),
@@ -84,13 +86,7 @@ export class CardView {
         element("span", { class: "space" }),
         this.#cable,
       ),
-      element(
-        "p",
-        { class: "guest-line" },
-        this.#carrier,
-        this.#guest,
-        element("span", { class: "mono quiet mac", title: "MAC address" }, formatMac(nic.mac)),
-      ),
+      element("p", { class: "guest-line" }, this.#carrier, this.#guest),
       element(
         "div",
         { class: "figures" },
@@ -100,11 +96,18 @@ export class CardView {
         figure(this.#rates.interrupts, "", "interrupts / frame"),
       ),
       element("table", { class: "counters" }, element("tbody", {}, ...this.#rows())),
-      element("div", { class: "actions" }, ...this.#work, element("span", { class: "space" }), this.#plug, this.#note),
+      element("div", { class: "actions" }, ...this.#work, element("span", { class: "space" }), this.#plug),
+      element(
+        "div",
+        { class: "foot" },
+        this.#note,
+        element("span", { class: "mono quiet mac", title: "MAC address" }, formatMac(nic.mac)),
+      ),
     );
   }
 
-  update(counts: CardCounts | null, rates: CardRates): void {
+  /** What does not come from a sample: buttons, and words about the guest. */
+  refresh(): void {
     const card = this.#card;
     const { nic, plugged } = card;
     const obeys = this.#lab.obeys;
@@ -117,12 +120,17 @@ export class CardView {
       button.disabled = !obeys || card.ifname === "" || card.peer === null;
     }
     setText(this.#note, card.note);
+    setAttribute(this.#note, "data-done", String(card.done));
     const link = card.carrier === null ? "" : card.carrier ? "up" : "down";
     setAttribute(this.#carrier, "data-state", link || "unknown");
     setText(this.#carrier, link === "" ? "link ?" : `link ${link}`);
     setText(this.#guest, this.#guestLine());
-    setText(this.#rates.toHost, brief(rates.toHost / 1e6));
-    setText(this.#rates.toGuest, brief(rates.toGuest / 1e6));
+  }
+
+  update(counts: CardCounts | null, rates: CardRates): void {
+    this.refresh();
+    setText(this.#rates.toHost, megabytes(rates.toHost));
+    setText(this.#rates.toGuest, megabytes(rates.toGuest));
     if (counts === null) return;
     const frames = framesOf(counts.nic);
     // Where nothing moves now, what it was until now.

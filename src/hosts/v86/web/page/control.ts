@@ -47,12 +47,12 @@ export class Control {
   }
 
   /** Waits for the word that `START` has the shell say first: what is sent before would be lost. @throws Error */
-  greeted(timeoutMs = 30_000): Promise<Answer> {
+  greeted(timeoutMs = 120_000): Promise<Answer> {
     return this.#enqueue(null, timeoutMs);
   }
 
   /** Runs one line of shell, after those that were asked for before. @throws Error when it takes too long */
-  run(line: string, timeoutMs = 30_000): Promise<Answer> {
+  run(line: string, timeoutMs = 120_000): Promise<Answer> {
     return this.#enqueue(line, timeoutMs);
   }
 

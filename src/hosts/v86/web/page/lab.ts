@@ -5,7 +5,7 @@ import { TcpPeer } from "../../guest/tcp-peer.js";
 import { attachV86, type V86Attachment, v86Network } from "../../index.js";
 import { Capture, Recorded } from "./capture.js";
 import { type CardConfig, IMAGE_NAMES, type ImageName, type WebConfig } from "./config.js";
-import { Control, RECORD_SEPARATOR } from "./control.js";
+import { type Answer, Control, RECORD_SEPARATOR } from "./control.js";
 import { makeNic } from "./nics.js";
 
 /** An image that the server has, or a file that the user picked. */
@@ -24,8 +24,10 @@ export interface LabCard extends CardConfig {
   driver: string;
   /** what Linux says of its link; null: not known */
   carrier: boolean | null;
-  /** what was last done with it, for the user */
+  /** what is being done with it or was last done, for the user */
   note: string;
+  /** pings and transfers that came to an end */
+  done: number;
 }
 
 /** The guest's ports for transfers, as iperf has them: what is sent to the first goes nowhere, the second sends. */
@@ -76,7 +78,7 @@ export class Lab {
       peer?.listen(SINK_PORT, () => ({}));
       peer?.listen(SOURCE_PORT, () => ({ size: this.#transferSize, fill: fillWithLetters }));
       const nic = makeNic(card, config.mode);
-      return { ...card, nic, peer, plugged: true, ifname: "", driver: "", carrier: null, note: "" };
+      return { ...card, nic, peer, plugged: true, ifname: "", driver: "", carrier: null, note: "", done: 0 };
     });
   }
 
@@ -126,7 +128,7 @@ export class Lab {
 
   /** Tells the guest how large the console is. */
   async resize(columns: number, rows: number): Promise<void> {
-    if (this.obeys) await this.#control?.run(`stty -F /dev/ttyS0 cols ${columns} rows ${rows}`);
+    if (this.obeys) await this.#ask(`stty -F /dev/ttyS0 cols ${columns} rows ${rows}`);
   }
 
   async setCable(card: LabCard, up: boolean): Promise<void> {
@@ -143,7 +145,7 @@ export class Lab {
   /** Pulls the card out of its slot; the guest lets go of it first, where it obeys. */
   async pull(card: LabCard): Promise<void> {
     this.#note(card, "pulling");
-    await this.#control?.run(`echo 1 >/sys/bus/pci/devices/0000:00:${hexSlot(card)}.0/remove`);
+    await this.#ask(`echo 1 >/sys/bus/pci/devices/0000:00:${hexSlot(card)}.0/remove`);
     this.attachment?.unplug(card.nic);
     Object.assign(card, { plugged: false, ifname: "", driver: "", carrier: null });
     this.#note(card, "");
@@ -153,19 +155,18 @@ export class Lab {
     this.#note(card, "plugging in");
     this.attachment?.plug(card.nic, card.slot);
     card.plugged = true;
-    if (this.#control !== null) {
-      await this.#control.run("echo 1 >/sys/bus/pci/rescan");
-      await this.#bringUp(card);
-    }
+    await this.#ask("echo 1 >/sys/bus/pci/rescan");
+    await this.#bringUp(card);
     this.#note(card, "");
   }
 
   /** Three pings to the card's far end. @returns replies */
   async ping(card: LabCard): Promise<number> {
     this.#note(card, `ping ${card.peerAddress}`);
-    const answer = await this.#control?.run(`ping -c 3 -i 0.2 -I ${card.ifname} ${card.peerAddress}`);
+    const answer = await this.#ask(`ping -c 3 -i 0.2 -I ${card.ifname} ${card.peerAddress}`);
     const replies = Number(/(\d+) packets received/.exec(answer?.output ?? "")?.[1] ?? 0);
     const average = /= [\d.]+\/([\d.]+)\//.exec(answer?.output ?? "")?.[1];
+    card.done++;
     this.#note(card, `${replies} of 3 replies${average === undefined ? "" : `, ${average} ms`}`);
     return replies;
   }
@@ -181,8 +182,9 @@ export class Lab {
         ? `nc ${card.peerAddress} ${SINK_PORT} -e dd if=/dev/zero bs=64k count=${blocks}`
         : `nc ${card.peerAddress} ${SOURCE_PORT} -e dd of=/dev/null bs=64k`;
     const started = performance.now();
-    const answer = await this.#control?.run(`${work} 2>/dev/null`, 300_000);
+    const answer = await this.#ask(`${work} 2>/dev/null`, 300_000);
     const rate = bytes / 1e3 / (performance.now() - started);
+    card.done++;
     this.#note(card, answer?.status === 0 ? `${bytes >> 20} MiB, ${rate.toFixed(1)} MB/s` : "the transfer failed");
     return rate;
   }
@@ -192,7 +194,7 @@ export class Lab {
     const present = this.cards.filter(({ ifname }) => ifname !== "");
     if (!this.obeys || present.length === 0) return;
     const lines = present.map(({ ifname }) => `c=; read c 2>/dev/null </sys/class/net/${ifname}/carrier; echo "$c"`);
-    const said = (await this.#control?.run(lines.join("; ")))?.output.split("\n") ?? [];
+    const said = (await this.#ask(lines.join("; ")))?.output.split("\n") ?? [];
     for (const [i, card] of present.entries()) card.carrier = said[i] === "1";
     this.#watchers.changed();
   }
@@ -287,18 +289,16 @@ export class Lab {
   }
 
   async #bringUp(card: LabCard): Promise<void> {
-    const control = this.#control;
-    if (control === null) return;
     const device = `/sys/bus/pci/devices/0000:00:${hexSlot(card)}.0`;
     // virtio has a device of its own between the function and the interface.
     const asked =
       `i=$(ls -d ${device}/net/* ${device}/virtio*/net/* 2>/dev/null | head -n 1); i=\${i##*/}; echo "$i"; ` +
       `d=$(readlink -f /sys/class/net/$i/device/driver); [ -z "$i" ] || echo "\${d##*/}"`;
-    const [ifname = "", driver = ""] = (await control.run(asked)).output.trim().split(/\n+/);
+    const [ifname = "", driver = ""] = ((await this.#ask(asked))?.output ?? "").trim().split(/\n+/);
     if (driver === "") return; // no driver took it
     Object.assign(card, { ifname, driver });
     const gateway = card === this.cards[0] ? `; ip route replace default via ${card.peerAddress}` : "";
-    await control.run(
+    await this.#ask(
       `ip addr replace ${card.guestAddress}/24 dev ${ifname} 2>/dev/null || ip addr add ${card.guestAddress}/24 dev ${ifname} 2>/dev/null; ` +
         `ip link set ${ifname} up${gateway}; ` +
         `for i in $(seq 40); do grep -qs 1 /sys/class/net/${ifname}/carrier && break; usleep 100000; done`,
@@ -345,6 +345,16 @@ export class Lab {
     this.#transcript += this.#decoder.decode(bytes, { stream: true });
     if (this.#transcript.length > 2 * MOST_TRANSCRIPT) this.#transcript = this.#transcript.slice(-MOST_TRANSCRIPT);
     this.#watchers.console(bytes);
+  }
+
+  /** @returns null where the guest does not obey, or takes too long */
+  async #ask(line: string, timeoutMs?: number): Promise<Answer | null> {
+    try {
+      return (await this.#control?.run(line, timeoutMs)) ?? null;
+    } catch (error) {
+      console.warn(error);
+      return null;
+    }
   }
 
   #enter(phase: Phase, status: string): void {

@@ -9,7 +9,7 @@ import { PlotView } from "./plot-view.js";
 import { type CardCounts, type CardRates, CardSamples } from "./samples.js";
 
 const SAMPLE_MS = 500;
-const PLOT_SECONDS = 120;
+const PLOT_SECONDS = 60;
 const PACKETS_MS = 250;
 const LOOK_MS = 3000;
 
@@ -107,6 +107,7 @@ function start(config: WebConfig, images: Images): void {
   const began = performance.now();
   let terminal: ConsoleView | null = null;
   let readyAt = 0;
+  const views: CardView[] = [];
   const all: Images = config.debian ? images : { ...pickBios(config), ...images };
   const lab = new Lab(config, all, {
     console: (bytes) => terminal?.write(bytes),
@@ -117,6 +118,7 @@ function start(config: WebConfig, images: Images): void {
         terminal?.focus();
       }
       setAttribute(document.body, "data-phase", lab.phase);
+      for (const view of views) view.refresh();
     },
   });
   const resize = (): void => {
@@ -125,7 +127,7 @@ function start(config: WebConfig, images: Images): void {
   terminal = new ConsoleView(byId("console", HTMLDivElement), (text) => lab.type(text), resize);
   window.barwire = { lab, console: terminal };
 
-  const views = lab.cards.map((card) => new CardView(lab, card));
+  views.push(...lab.cards.map((card) => new CardView(lab, card)));
   byId("cards", HTMLElement).replaceChildren(...views.map((view) => view.element));
   const bus = new BusView(byId("bus-tree", HTMLElement), byId("bus-lines", HTMLElement));
   const plots = (["throughput", "per-frame"] as const).map(

@@ -166,12 +166,12 @@ export class PacketView {
 
 function hexDump({ bytes, length }: CapturedFrame): string {
   const lines: string[] = [];
-  for (let at = 0; at < Math.min(length, MOST_HEX); at += HEX_COLUMNS) {
+  for (let at = 0; at < Math.min(bytes.length, MOST_HEX); at += HEX_COLUMNS) {
     const row = [...bytes.subarray(at, at + HEX_COLUMNS)];
     const digits = row.map((byte) => hex(byte, 2)).join(" ");
     const text = row.map((byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : "·")).join("");
     lines.push(`${hex(at, 4)}  ${digits.padEnd(3 * HEX_COLUMNS)} ${text}`);
   }
-  if (length > MOST_HEX) lines.push(`… ${count(length - MOST_HEX)} bytes more`);
+  if (length > MOST_HEX) lines.push(`… ${count(length - Math.min(bytes.length, MOST_HEX))} bytes more`);
   return lines.join("\n");
 }
