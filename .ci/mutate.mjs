@@ -173,7 +173,7 @@ function sourcesOf(folder) {
   return readdirSync(join(TOP, folder), { recursive: true })
     .map((name) => posix.join(folder, name))
     .filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts") && !name.endsWith(".d.ts"))
-    .filter((name) => !/(^|\/)testing(\.ts|\/)/.test(name))
+    .filter((name) => !/(^|[/-])testing(\.ts|\/)/.test(name))
     .sort();
 }
 
@@ -227,8 +227,9 @@ function reaches(file, folder, seen) {
  * @returns [test, ms that it may take]
  */
 function likeliest({ file, start }, unbroken, catches) {
-  const own = file.replace(/\.ts$/, ".test.ts");
-  const cost = ([test, { ms }]) => (test === own ? 0 : ms / (1 + (catches.get(test) ?? 0)));
+  const stem = file.replace(/\.ts$/, "");
+  const isOwn = (test) => test.startsWith(`${stem}.`) || test.startsWith(`${stem}-`);
+  const cost = ([test, { ms }]) => (isOwn(test) ? 0 : ms / (1 + (catches.get(test) ?? 0)));
   return [...unbroken]
     .filter(([, { comes }]) => comes(file, start))
     .sort((a, b) => cost(a) - cost(b))
