@@ -1,8 +1,10 @@
-/** From an address to who answers there, with one card plugged and with twenty: it must not matter. */
+/** From an address to who answers there, with one card plugged, with twenty, and behind bridges: it must not matter. */
 import assert from "node:assert/strict";
 import { bench, do_not_optimize } from "mitata";
 import { rtl8169 } from "../devices/rtl8169/index.js";
 import { virtioNet } from "../devices/virtio-net/index.js";
+import { Machine } from "../src/machine/index.js";
+import { pciBridge } from "../src/pci/index.js";
 import { Plugged } from "./rig/machine.js";
 import { report } from "./rig/report.js";
 
@@ -81,7 +83,26 @@ bench("RAM, $cards", function* (state: State) {
   yield () => do_not_optimize(machine.memRead(0x12_3456, 4));
 }).args("cards", CARDS);
 
+bench("memory read, two bridges down", function* () {
+  const machine = new Machine({ ram: 2 ** 20 });
+  const card = rtl8169();
+  machine.plug("00:05.0", pciBridge());
+  machine.plug("00:05.0/02.0", pciBridge());
+  machine.plug("00:05.0/02.0/04.0", card);
+  machine.assignResources();
+  const address = card.barBase(1) + IMR;
+  machine.memWrite(address, 2, 0x8001);
+  assert.equal(machine.memRead(address, 2), 0x8001);
+  yield () => do_not_optimize(machine.memRead(address, 2));
+});
+
 const rows = await report();
+const inFront = rows.find(({ name }) => name === "memory read, 1")!;
+const behind = rows.find(({ name }) => name === "memory read, two bridges down")!;
+assert.ok(
+  behind.best < 1.5 * inFront.best + 10,
+  `${behind.best} ns behind bridges, ${inFront.best} ns in front of them`,
+);
 for (const { name, best } of rows) {
   if (!name.endsWith(", 20")) continue;
   const alone = rows.find((row) => row.name === name.replace(", 20", ", 1"))!;
