@@ -93,6 +93,9 @@ const moved = async (transfers: Transfers, bytes: number): Promise<void> => {
     await new Promise((resolve) => setTimeout(resolve, 10));
 };
 
+/** bytes of a transfer in whose middle the guest is saved, and of one in which its interface goes down */
+const IN_BETWEEN = 4 << 20;
+const UNDER_LOAD = 8 << 20;
 const LONG = 1400; // bytes of a ping that nearly fills a frame
 
 export const CHECKS: readonly Check[] = [
@@ -317,7 +320,7 @@ export const CHECKS: readonly Check[] = [
     run: async (rig, card) => {
       const { transfers, peerAddress } = card;
       transfers.moved = 0;
-      const moving = transfers.toGuest(rig.guest, peerAddress, Math.max(rig.transferSize, 4 << 20));
+      const moving = transfers.toGuest(rig.guest, peerAddress, IN_BETWEEN);
       await moved(transfers, 1 << 20);
       await rig.move();
       const { ok, detail } = await moving;
@@ -331,7 +334,7 @@ export const CHECKS: readonly Check[] = [
     onlyAll: true,
     run: async (rig, { transfers, peerAddress }) => {
       transfers.moved = 0;
-      const moving = transfers.toHost(rig.guest, peerAddress, rig.transferSize);
+      const moving = transfers.toHost(rig.guest, peerAddress, IN_BETWEEN);
       await moved(transfers, 1 << 20);
       await rig.move();
       const { ok, detail } = await moving;
@@ -355,8 +358,11 @@ export const CHECKS: readonly Check[] = [
   {
     name: "down in load",
     run: async (rig, { ifname, transfers, peerAddress }) => {
-      const flap = `(sleep 1; ip link set ${ifname} down; sleep 1; ip link set ${ifname} up) & `;
-      const { ok, detail } = await transfers.toGuest(rig.guest, peerAddress, 2 * rig.transferSize, flap);
+      // Down after a quarter, up again a second later.
+      const bytes = `cat /sys/class/net/${ifname}/statistics/rx_bytes`;
+      const quarter = `while [ $(($(${bytes}) - first)) -lt ${UNDER_LOAD >> 2} ]; do usleep 10000; done`;
+      const flap = `first=$(${bytes}); (${quarter}; ip link set ${ifname} down; sleep 1; ip link set ${ifname} up) & `;
+      const { ok, detail } = await transfers.toGuest(rig.guest, peerAddress, UNDER_LOAD, flap);
       hold(ok, detail);
       return detail;
     },
