@@ -3,9 +3,7 @@ import * as assert from "uvu/assert";
 import { type DeviceInfo, Newbus, PCI, type PciAttach, type PciProbe } from "./index.js";
 import { FakeBus, type FakeFunction } from "./testing/fake-bus.js";
 import { CARD } from "./testing/fake-card.js";
-
-const find = (info: DeviceInfo, fits: (d: DeviceInfo) => boolean): DeviceInfo | undefined =>
-  fits(info) ? info : info.children.map((child) => find(child, fits)).find((found) => found !== undefined);
+import { find } from "./testing/pci-rig.js";
 
 const BRIDGE: FakeFunction = {
   bdf: 0x28,
