@@ -117,6 +117,11 @@ export class Msix implements Capability, BarHandler {
     return ((this.#pending[vector >>> 5] ?? 0) & (1 << (vector & 31))) !== 0;
   }
 
+  /** Drops what waits for a mask to clear; a reset of the device behind it does that. The table stays. */
+  forget(): void {
+    this.#pending.fill(0);
+  }
+
   signal(vector: number): void {
     if (!this.#enabled || !(vector >= 0 && vector < this.vectors)) return;
     if (this.#masked(vector)) this.#pending[vector >>> 5]! |= 1 << (vector & 31);

@@ -141,7 +141,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
   // wiring
   seams: FunctionSeams = UNPLUGGED;
   /** set by a PCI transport: whether messages are sent instead of INTx */
-  msix: { readonly enabled: boolean } | null = null;
+  msix: { readonly enabled: boolean; forget(): void } | null = null;
 
   // volatile state
   /** in the format that was negotiated */
@@ -262,6 +262,7 @@ export class VirtioCore implements VirtioBus, QueueRunner {
       this.#isr = 0;
       this.seams.interrupts.setIntx(false);
     }
+    this.msix?.forget();
     this.#configDirty ||= this.#configSeen; // what nobody has read cannot have changed for anybody
     this.device.reset();
   }

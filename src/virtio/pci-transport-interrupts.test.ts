@@ -187,6 +187,22 @@ test("VIO-065 VIO-066 VIO-072 doorbells: offset by index, any width, and they re
   for (const width of [1, 2, 4] as const) assert.is(driver.read(0x3000, width), 0);
 });
 
+test("a message that waits for its mask does not outlive a reset of the device: nothing is sent before DRIVER_OK. §2.1.2", () => {
+  const r = running();
+  const { host, slot, driver, q } = r;
+  enableMsix(r, 0x98, 4);
+  driver.write(0x1a, 2, 2);
+  slot.barWrite(1, 2 * 16 + 12, 4, 1);
+  q.offer(0);
+  driver.notify(0);
+  assert.is(slot.barRead(1, 0x800, 4), 4);
+  driver.write(0x14, 1, 0);
+  assert.is(slot.barRead(1, 0x800, 4), 0);
+  slot.barWrite(1, 2 * 16 + 12, 4, 0);
+  assert.equal(host.messages, []);
+  assert.is(slot.configRead(0x9a, 2), 0x8003, "MSI-X itself is the driver's, and stays on");
+});
+
 test("VIO-067 VIO-068 VIO-069 doorbells without a queue, of a disabled one, or without work change nothing", () => {
   const { host, toy, driver, q } = running();
   for (const at of [0x3000, 0x3004, 0x3008, 0x300c, 0x3ffc]) driver.write(at, 4, 0xffff_ffff);
