@@ -15,11 +15,19 @@ export interface Cost {
 export interface Cell extends Cost {
   /** median of the rounds: packets/s, bytes/s or ms */
   readonly value: number;
-  readonly lowest: number;
-  readonly highest: number;
+  /** of each round */
+  readonly values: readonly number[];
   /** median, s of processor time for a frame or, with TCP, a byte */
   readonly cpu: number;
+  readonly cpus: readonly number[];
 }
+
+/** A card's rate by its peer's: the median of the rounds' ratios, since what else the machine does changes between rounds. */
+export const ratioOf = (ours: Cell, theirs: Cell): number =>
+  median(ours.values.map((value, i) => value / theirs.values[i]!));
+
+/** How many times the processor time the peer takes. */
+const savingOf = (ours: Cell, theirs: Cell): number => median(ours.cpus.map((cpu, i) => theirs.cpus[i]! / cpu));
 
 /** By the names of card and workload. */
 export type Results = ReadonlyMap<string, ReadonlyMap<string, Cell>>;
@@ -34,9 +42,9 @@ export const cellOf = (samples: readonly Sample[], cost: Cost): Cell => {
   const values = samples.map(({ value }) => value);
   return {
     value: median(values),
-    lowest: Math.min(...values),
-    highest: Math.max(...values),
+    values,
     cpu: median(samples.map(({ cpu }) => cpu)),
+    cpus: samples.map(({ cpu }) => cpu),
     ...cost,
   };
 };
@@ -68,11 +76,12 @@ const VIEWS: readonly View[] = [
   {
     title: "rate (and its ratio to the first card's)",
     text: (cell, { unit }, peer) =>
-      `${FORMATS[unit](cell.value)}${peer === undefined ? "" : ` (${(cell.value / peer.value).toFixed(2)})`}`,
+      `${FORMATS[unit](cell.value)}${peer === undefined ? "" : ` (${ratioOf(cell, peer).toFixed(2)})`}`,
   },
   {
-    title: "processor time of the whole process: µs a packet, s a GB",
-    text: (cell, { unit }) => (cell.cpu * (unit === "MB/s" ? 1e9 : 1e6)).toFixed(1),
+    title: "processor time: µs a packet, s a GB (and how many times that the first card's guest takes)",
+    text: (cell, { unit }, peer) =>
+      `${(cell.cpu * (unit === "MB/s" ? 1e9 : 1e6)).toFixed(1)}${peer === undefined ? "" : ` (${savingOf(cell, peer).toFixed(2)})`}`,
     skip: ({ unit }) => unit === "ms",
   },
   { title: "exits a frame (TCP: for each 1460 bytes)", text: ({ exits }) => share(exits) },

@@ -1,4 +1,4 @@
-import type { Cell, Results } from "./results.js";
+import { type Cell, type Results, ratioOf } from "./results.js";
 
 /** Something that is to hold between two cards in the same run. */
 export interface Target {
@@ -33,7 +33,7 @@ export function targets(results: Results): Target[] {
   };
   const ratio = (card: string, peer: string, row: string): number | undefined => {
     const [ours, theirs] = [cell(card, row), cell(peer, row)];
-    return ours === undefined || theirs === undefined ? undefined : ours.value / theirs.value;
+    return ours === undefined || theirs === undefined ? undefined : ratioOf(ours, theirs);
   };
   for (const row of SENDING) add(`vtnet / v86 virtio, ${row}`, "at least", 5, ratio("vtnet", "virtio", row));
   for (const row of BURSTS) add(`vtnet / v86 virtio, ${row}`, "at least", 2, ratio("vtnet", "virtio", row));

@@ -63,7 +63,9 @@ const pktgen = (length: number, burst: number): Workload => ({
     await contestant.run(words.map((word) => `echo ${word} >${PKTGEN}/${ifname}`).join(" && "));
     peer.count(true);
     const before = process.cpuUsage();
-    await contestant.run(`echo start >${PKTGEN}/pgctrl`);
+    // "start" gives up waiting when the generator does not begin within an eighth of a second.
+    const through = `grep -q "OK: [0-9]*(c" ${PKTGEN}/${ifname}`;
+    await contestant.run(`echo start >${PKTGEN}/pgctrl; until ${through}; do usleep 20000; done`);
     const { user, system } = process.cpuUsage(before);
     const { frames } = peer;
     peer.count(false);
