@@ -4,7 +4,7 @@ import { type AnyClass, type AnyDriver, DeviceNode, Handle, type Internals } fro
 import { attachFailedLine, attachLine, detachedLine, disabledLine, nomatchLine } from "./dmesg.js";
 import { InterruptLines, PolledMachine, SoftInterrupts } from "./interrupts.js";
 import { ROOT, registerPci } from "./pci-bus.js";
-import type { PciHost } from "./pci-function.js";
+import type { PciHost } from "./pci-host.js";
 import { Rman } from "./rman.js";
 import {
   AttachError,

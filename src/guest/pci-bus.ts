@@ -30,7 +30,8 @@ import {
   pciBus,
 } from "../spec/pci.js";
 import { PCI } from "./pci-class.js";
-import { PciFunction, type PciHost, type PciWindows, type Range } from "./pci-function.js";
+import { PciFunction } from "./pci-function.js";
+import type { PciHost, PciWindows, Range } from "./pci-host.js";
 import { Rman } from "./rman.js";
 import {
   BUS_PASS_BUS,
