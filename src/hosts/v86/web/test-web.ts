@@ -76,6 +76,8 @@ async function checkLab(checks: Checks, page: Page, lab: LabPage, downloads: str
     const up = links.match(/eth\d: <[^>]*LOWER_UP/g) ?? [];
     checks.equal(up.length, 2, `interfaces that are up in\n${links}`);
     checks.match(await lab.consoleText(), /LOWER_UP/);
+    const rows = (await page.evaluate("barwire.console.size.rows")) as number;
+    checks.equal(rows > 15 && rows < 60, true, `a console that does not grow: ${rows} rows`);
     return up.map((line) => line.slice(0, 4)).join(", ");
   });
 

@@ -1,6 +1,6 @@
 import { formatMac } from "../../../../bytes/index.js";
 import { slotColor } from "./bus-view.js";
-import { brief, count, element, hex, setAttribute, setText } from "./dom.js";
+import { brief, count, element, hex, setAttribute, setDisabled, setText } from "./dom.js";
 import type { Lab, LabCard } from "./lab.js";
 import { type CardCounts, type CardRates, exitsOf, framesOf } from "./samples.js";
 
@@ -58,7 +58,11 @@ export class CardView {
     this.#plug = element("button", { type: "button", "data-action": "plug" });
     this.#plug.addEventListener("click", () => void (card.plugged ? lab.pull(card) : lab.plug(card)));
     const action = (text: string, name: string, title: string, run: () => Promise<unknown>): HTMLButtonElement => {
-      const button = element("button", { type: "button", "data-action": name, title }, text);
+      const button = element(
+        "button",
+        { type: "button", "data-action": name, title, hidden: !lab.config.debian },
+        text,
+      );
       button.addEventListener("click", () => void run());
       return button;
     };
@@ -114,10 +118,9 @@ export class CardView {
     setAttribute(this.element, "data-plugged", String(plugged));
     setAttribute(this.#cable, "aria-checked", String(nic.linkUp));
     setText(this.#plug, plugged ? "Pull card" : "Plug in");
-    this.#plug.disabled = this.#lab.attachment === null || (this.#lab.config.debian && !obeys);
+    setDisabled(this.#plug, this.#lab.attachment === null || (this.#lab.config.debian && !obeys));
     for (const button of this.#work) {
-      button.hidden = !this.#lab.config.debian;
-      button.disabled = !obeys || card.ifname === "" || card.peer === null;
+      setDisabled(button, !obeys || card.ifname === "" || card.peer === null);
     }
     setText(this.#note, card.note);
     setAttribute(this.#note, "data-done", String(card.done));

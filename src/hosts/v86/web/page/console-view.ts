@@ -1,6 +1,7 @@
 import { FitAddon } from "@xterm/addon-fit";
 import { Terminal } from "@xterm/xterm";
 import { RECORD_SEPARATOR } from "./control.js";
+import { element } from "./dom.js";
 
 const RECORD = new RegExp(`${RECORD_SEPARATOR}\\d*\\r?\\n?`, "g");
 const MOST_SCROLLBACK = 4000;
@@ -23,10 +24,12 @@ export class ConsoleView {
       theme: { background: "#14171c", foreground: "#d7dce4", cursor: "#8ab4f8", selectionBackground: "#3b4a63" },
     });
     this.#terminal.loadAddon(this.#fit);
-    this.#terminal.open(root);
+    const place = element("div", { class: "terminal-place" });
+    root.append(place);
+    this.#terminal.open(place);
     this.#terminal.onData(type);
     this.#terminal.onResize(({ cols, rows }) => resized(cols, rows));
-    new ResizeObserver(() => this.fit()).observe(root);
+    new ResizeObserver(() => this.fit()).observe(place);
     this.fit();
   }
 

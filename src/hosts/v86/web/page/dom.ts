@@ -30,6 +30,10 @@ export const setAttribute = (node: Element, name: string, value: string): void =
   if (node.getAttribute(name) !== value) node.setAttribute(name, value);
 };
 
+export const setDisabled = (button: HTMLButtonElement, disabled: boolean): void => {
+  if (button.disabled !== disabled) button.disabled = disabled;
+};
+
 export const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, "0");
 
 /** With thousands apart. */

@@ -35,6 +35,8 @@ const SINK_PORT = 5001;
 const SOURCE_PORT = 5002;
 /** What `init` says before its first line is read. */
 const READY = new RegExp(`${RECORD_SEPARATOR}\\d+\\r?\\n`);
+/** The console is drawn so often, ms: the guest waits meanwhile. */
+const SHOW_MS = 30;
 const MOST_TRANSCRIPT = 1 << 20;
 
 interface Watchers {
@@ -335,7 +337,7 @@ export class Lab {
 
   #hear(byte: number): void {
     this.#pending.push(byte);
-    if (this.#showing === 0) this.#showing = setTimeout(() => this.#show(), 16);
+    if (this.#showing === 0) this.#showing = setTimeout(() => this.#show(), SHOW_MS);
   }
 
   #show(): void {

@@ -2,7 +2,7 @@ import { BusView } from "./bus-view.js";
 import { CardView } from "./card-view.js";
 import { IMAGE_NAMES, type ImageName, type WebConfig } from "./config.js";
 import { ConsoleView } from "./console-view.js";
-import { byId, element, setAttribute, setText } from "./dom.js";
+import { byId, element, setAttribute, setDisabled, setText } from "./dom.js";
 import { type Images, Lab } from "./lab.js";
 import { PacketView } from "./packet-view.js";
 import { PlotView } from "./plot-view.js";
@@ -176,7 +176,7 @@ function start(config: WebConfig, images: Images): void {
     const seconds = Math.round(((readyAt || now) - began) / 1000);
     setText(status, readyAt === 0 ? `${lab.status}, ${seconds} s` : `${lab.status} · up after ${seconds} s`);
     setText(pause, lab.paused ? "Resume" : "Pause");
-    pause.disabled = readyAt === 0;
+    setDisabled(pause, readyAt === 0);
     const first = lab.diagnostics.at(-1);
     setText(byId("diagnostics", HTMLElement), first === undefined ? "" : `${first.source}: ${first.code}`);
   };
