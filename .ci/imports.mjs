@@ -51,7 +51,7 @@ const compilerOptions = {
   skipLibCheck: false,
   noEmit: true,
 };
-/** Only who enters through `./node` needs Node's own types. */
+/** Only who enters through `./node` or `./qtest` needs Node's own types. */
 const checkTypes = (name, types, wanted) => {
   const lines = wanted.map((entry, i) => `export * as e${i} from "${entry}";\n`);
   writeFileSync(join(there, `${name}.ts`), lines.join(""));
@@ -64,7 +64,7 @@ const checkTypes = (name, types, wanted) => {
     throw new Error(`the type check of an embedder (${name}) fails`);
   }
 };
-const ofNode = (entry) => entry === `${pkg.name}/node`;
+const ofNode = (entry) => [`${pkg.name}/node`, `${pkg.name}/qtest`].includes(entry);
 checkTypes(
   "browser",
   [],
