@@ -12,7 +12,7 @@ const FIRST_SLOT = 3;
 /** What both `lspci` and `probe` say about their machine. */
 export const CARD_HELP = `  --card NAME[@SLOT]
                  a card in the next slot or in this one, more than once for more; default: the lab's ${SEED_NICS.join(" and ")};
-                 bridge, vtblk, ${NIC_NAMES_HELP.replace("chip: ", "chip:\n                 ")}
+                 bridge, vtblk, vtmouse, ${NIC_NAMES_HELP.replace("chip: ", "chip:\n                 ")}
                  behind a bridge by the way there: --card bridge@05.0 --card vtnet@05.0/04.0`;
 
 /** A machine with these cards, its resources assigned and its drivers attached. @throws UsageError */

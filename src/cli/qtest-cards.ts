@@ -1,9 +1,11 @@
 import { rtl8139, rtl8169 } from "../../devices/rtl8169/index.js";
 import { virtioBlk } from "../../devices/virtio-blk/index.js";
+import { virtioMouse } from "../../devices/virtio-input/index.js";
 import { virtioNet } from "../../devices/virtio-net/index.js";
 import {
   type BlockCard,
   type NetCard,
+  type PlainCard,
   type Properties,
   type ServerCards,
   StartupError,
@@ -187,6 +189,17 @@ const virtioBlkCard: BlockCard = {
   },
 };
 
+const virtioMouseCard: PlainCard = {
+  kind: "plain",
+  title: "virtio mouse, modern; moved by QMP's input-send-event",
+  parent: "virtio-input-hid-pci",
+  create: (properties) => {
+    const { personality: kind, legacyBusMaster: _, ...options } = virtioOptions(properties, {});
+    if (kind === "legacy") throw new StartupError("device is modern-only, use disable-legacy=on");
+    return virtioMouse(options);
+  },
+};
+
 /** A chip by its key or by its part number, as `8169sc` or `RTL8169SC`. */
 const chipOf = <Key extends string>(
   chips: { readonly [key in Key]: unknown },
@@ -229,6 +242,7 @@ const realtek = <Key extends string>(
 export const QTEST_CARDS: ServerCards = {
   "virtio-net-pci": virtioNetCard,
   "virtio-blk-pci": virtioBlkCard,
+  "virtio-mouse-pci": virtioMouseCard,
   rtl8139: realtek("Realtek RTL8139C+, or by chip= an older one", RTL8139_CHIPS, rtl8139),
   rtl8169: realtek("Realtek RTL8169SB, or by chip= another of its family", RTL8169_CHIPS, rtl8169),
 };

@@ -1,5 +1,6 @@
 import { rtl8139, rtl8169 } from "../../devices/rtl8169/index.js";
 import { virtioBlk } from "../../devices/virtio-blk/index.js";
+import { virtioMouse } from "../../devices/virtio-input/index.js";
 import { virtioNet } from "../../devices/virtio-net/index.js";
 import type { Nic, Slot } from "../contract/index.js";
 import { pciBridge } from "../pci/index.js";
@@ -64,6 +65,7 @@ export const SEED_NICS = ["re", "vtnet"] as const satisfies readonly (keyof type
 export const CARDS: { readonly [name: string]: CardEntry } = {
   ...NICS,
   vtblk: { title: "virtio-blk, transitional", create: () => virtioBlk() },
+  vtmouse: { title: "virtio-input, a mouse", create: () => virtioMouse() },
   bridge: { title: "PCI-to-PCI bridge", create: () => pciBridge() },
 };
 
@@ -85,6 +87,6 @@ export const NIC_NAMES_HELP = `${SEED_NICS.join(", ")}, or a Realtek chip: ${REA
 export const createCard = (name: string, options: CardOptions): Slot => {
   const entry = Object.hasOwn(CARDS, name) ? CARDS[name] : undefined;
   if (entry === undefined)
-    throw new UsageError(`no card "${name}"; there are ${[...NIC_NAMES, "vtblk", "bridge"].join(", ")}`);
+    throw new UsageError(`no card "${name}"; there are ${[...NIC_NAMES, "vtblk", "vtmouse", "bridge"].join(", ")}`);
   return entry.create(options);
 };

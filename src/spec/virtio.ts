@@ -23,6 +23,7 @@ export const VIRTIO_ID_RNG = 4;
 export const VIRTIO_ID_BALLOON = 5;
 export const VIRTIO_ID_SCSI = 8;
 export const VIRTIO_ID_9P = 9;
+export const VIRTIO_ID_INPUT = 18;
 
 /** Transitional PCI device ids by virtio id; they follow no rule. §4.1.2.1 */
 export const VIRTIO_TRANSITIONAL_IDS: { readonly [virtioId: number]: number } = {

@@ -24,12 +24,23 @@ export interface BlockCard {
   create(properties: Properties, disk: Disk): Slot & { resized(): void };
 }
 
+/** What can be moved and clicked; a report goes out with `sync`. The methods are the card's. */
+export interface Pointer {
+  move(dx: number, dy: number): boolean;
+  wheel(clicks: number): boolean;
+  button(name: PointerButton, down: boolean): boolean;
+  sync(): boolean;
+}
+
+export const POINTER_BUTTONS = ["left", "right", "middle", "side", "extra"] as const;
+export type PointerButton = (typeof POINTER_BUTTONS)[number];
+
 /** Any other card. */
 export interface PlainCard {
   readonly kind: "plain";
   readonly title: string;
   readonly parent: string;
-  create(properties: Properties): Slot;
+  create(properties: Properties): Slot & Partial<Pointer>;
 }
 
 export type ServerCard = NetCard | BlockCard | PlainCard;

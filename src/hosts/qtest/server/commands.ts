@@ -1,3 +1,4 @@
+import { POINTER_BUTTONS } from "./cards.js";
 import { MACHINE_ALIASES } from "./command-line.js";
 import { optionsOf } from "./option-string.js";
 import { pciListing } from "./query-pci.js";
@@ -81,10 +82,39 @@ const TYPES: readonly { readonly name: string; readonly parent: string; readonly
   { name: "virtio-pci", parent: "pci-device", abstract: true },
   { name: "virtio-net-pci-base", parent: "virtio-pci", abstract: true },
   { name: "virtio-blk-pci-base", parent: "virtio-pci", abstract: true },
+  { name: "virtio-input-pci", parent: "virtio-pci", abstract: true },
+  { name: "virtio-input-hid-pci", parent: "virtio-input-pci", abstract: true },
   { name: "i440FX", parent: "pci-device" },
   { name: "pci-piix3", parent: "pci-device", abstract: true },
   { name: "PIIX3", parent: "pci-piix3" },
 ];
+
+interface InputEvent {
+  readonly type: "rel" | "btn";
+  /** of the axis or of the button */
+  readonly name: string;
+  readonly value: number;
+}
+
+const AXES = ["x", "y"];
+const BUTTONS: readonly string[] = [...POINTER_BUTTONS, "wheel-up", "wheel-down"];
+const MOST_COUNTS = 0x7fff_ffff;
+
+/** An element of `events`. QEMU qapi/ui.json, InputEvent @throws QmpError */
+const inputEvent = (value: unknown): InputEvent => {
+  const { type, data } = Object(value) as { readonly type?: unknown; readonly data?: unknown };
+  const { axis, button, down, value: counts } = Object(data) as { readonly [key: string]: unknown };
+  if (type === "rel" && isString(axis) && AXES.includes(axis) && Number.isInteger(counts)) {
+    const clipped = Math.max(-MOST_COUNTS, Math.min(MOST_COUNTS, counts as number));
+    return { type, name: axis, value: clipped };
+  }
+  if (type === "btn" && isString(button) && BUTTONS.includes(button) && isBoolean(down))
+    return { type, name: button, value: down ? 1 : 0 };
+  throw new QmpError(
+    "GenericError",
+    "Invalid parameter 'events': expected rel with axis and value, or btn with button and down",
+  );
+};
 
 /** What QMP's clients can ask for. Nothing here throws anything but QmpError and StartupError. */
 export class Commands {
@@ -184,6 +214,14 @@ export class Commands {
       this.#vm.setLink(name, up);
       return undefined;
     },
+    "input-send-event": (take) => {
+      const events = take.optional("events", Array.isArray, "array") ?? [];
+      take.optional("device", isString, "string");
+      take.optional("head", isCount, "integer");
+      take.done();
+      this.#send(events.map(inputEvent));
+      return undefined;
+    },
     "announce-self": (take) => {
       const parameters = {
         initial: take.integer("initial"),
@@ -198,6 +236,21 @@ export class Commands {
       return undefined;
     },
   };
+
+  #send(events: readonly InputEvent[]): void {
+    const { pointer } = this.#vm;
+    if (pointer === null) throw new QmpError("GenericError", "Input handler not found for event type rel");
+    for (const { type, name, value } of events) {
+      if (type === "rel") name === "x" ? pointer.move(value, 0) : pointer.move(0, value);
+      else if (name.startsWith("wheel-")) {
+        if (value !== 0) pointer.wheel(name === "wheel-up" ? 1 : -1);
+      } else {
+        const button = POINTER_BUTTONS.find((known) => known === name);
+        if (button !== undefined) pointer.button(button, value !== 0);
+      }
+    }
+    pointer.sync();
+  }
 
   #query(run: () => unknown): Command {
     return (take) => {

@@ -5,7 +5,7 @@ import { connect } from "../../../net/index.js";
 import { formatBdf, pciBdf, pciDevice } from "../../../spec/pci.js";
 import { type AnnounceParameters, Announcer, rarpFrame } from "./announce.js";
 import { Board } from "./board.js";
-import type { ServerCard, ServerCards } from "./cards.js";
+import type { Pointer, ServerCard, ServerCards } from "./cards.js";
 import type { ServerConfig } from "./command-line.js";
 import { type Disk, type Drive, openBlockdev, openDrive } from "./drives.js";
 import { type Netdev, NetdevFactory } from "./netdev.js";
@@ -28,6 +28,7 @@ export interface Device {
   readonly nic: (Nic & { announce?(): boolean }) | null;
   readonly netdev: Netdev | null;
   readonly drive: Drive | null;
+  readonly pointer: Pointer | null;
   /** called when its disk has another size */
   readonly resized: () => void;
   /** unplugs the cable */
@@ -60,6 +61,9 @@ const readFirmware = (path: string): Uint8Array => {
     throw new StartupError(`could not load PC BIOS '${path}': ${bytes.length} bytes; expected a multiple of 64 KiB`);
   return bytes;
 };
+
+const isPointer = (slot: Slot & Partial<Pointer>): slot is Slot & Pointer =>
+  "move" in slot && "wheel" in slot && "button" in slot && "sync" in slot;
 
 /** `6`, `0x06`, `06.0`: a slot in hexadecimal, and a function. @throws StartupError */
 const parseAddr = (value: OptionValue, driver: string): number => {
@@ -246,10 +250,14 @@ export class VirtualMachine implements Disposable {
       nic: null,
       netdev: null,
       drive: null,
+      pointer: null,
       resized: () => {},
       dispose: () => {},
     };
-    if (card.kind === "plain") return { ...common, slot: card.create(properties) };
+    if (card.kind === "plain") {
+      const slot = card.create(properties);
+      return { ...common, slot, pointer: isPointer(slot) ? slot : null };
+    }
     if (card.kind === "block") {
       const name = properties.required("drive");
       const drive = this.drives.get(name);
@@ -324,6 +332,11 @@ export class VirtualMachine implements Disposable {
     if (device === undefined && !this.netdevs.has(name)) throw new NotFound(`Device '${name}' not found`);
     device?.nic?.setLink(up && (device.netdev?.linkUp ?? true));
     this.board?.work();
+  }
+
+  /** The first card that can be moved and clicked; null: there is none. */
+  get pointer(): Pointer | null {
+    return this.#devices.find(({ pointer }) => pointer !== null)?.pointer ?? null;
   }
 
   /** Makes cards known on their nets. @param only ids of cards; null: all */
