@@ -5,6 +5,7 @@ import { lab } from "./lab/index.js";
 import { lspci } from "./lspci.js";
 import { probe } from "./probe.js";
 import { qtest } from "./qtest.js";
+import { record } from "./record.js";
 import { regs } from "./regs.js";
 
 interface Command {
@@ -19,6 +20,7 @@ const COMMANDS: { readonly [name: string]: Command } = {
   lspci: { title: "list the functions of the lab's machine, as lspci does", run: lspci },
   probe: { title: "probe the lab's machine and print what a BSD kernel would", run: probe },
   qtest: { title: "stand in for a QEMU that qtest clients drive", run: qtest },
+  record: { title: "write down a conversation with a real QEMU's card", run: record },
   regs: { title: "print a card's registers by name and field", run: regs },
 };
 

@@ -5,4 +5,5 @@
 export type { RecordedEvent } from "./event.js";
 export { RecordingGuest } from "./guest.js";
 export { type DriverRing, PackedRing, type Piece, SplitRing, type Used, type Wish } from "./rings.js";
+export { type RecordScenario, SCENARIOS } from "./scenarios.js";
 export { type Negotiation, PLACES, VirtioGuest } from "./virtio.js";
