@@ -43,6 +43,7 @@ export interface NewbusOptions {
 /** Ports and memory of a PC below the chip set's own ranges. Firmware's places are there, too. */
 const PC_PORTS = [0xc000, 0xffff] as const;
 const PC_MEMORY = [0xe000_0000, 0xfebf_ffff] as const;
+const LAST_BUS = 0xff;
 const LAST_PORT = 0xffff;
 const LAST_IRQ = 15;
 
@@ -112,6 +113,8 @@ export class Newbus {
       lines: new InterruptLines(bus, soft, this.#log),
       soft,
       bouncing,
+      buses: new Set(),
+      lastBus: LAST_BUS,
       log: this.#log,
     };
     host.memory.manageRegion(host.memory.start, host.memory.end);

@@ -124,6 +124,45 @@ test("prefetchable BARs go into their own window, above 4 GiB too, and into the 
   assert.equal([bus.config(0x108, 0x18, 4), bus.config(0x108, 0x1c, 4)], [0xc, 0x12]);
 });
 
+const UNNUMBERED: FakeFunction = {
+  ...BRIDGE,
+  config: { ...BRIDGE.config, 24: 0, 28: 0, 32: 0, 36: 0x0001_0001 },
+  writable: { 24: 0xffff_ffff, 28: 0xf0f0, 32: 0xfff0_fff0, 36: 0xfff0_fff0 },
+};
+
+test("a bridge that nobody has numbered is given the next free number, and windows with room", () => {
+  const windows = { memory: [0xe000_0000, 0xe0ff_ffff], ports: [0xd000, 0xefff] } as const;
+  const loose = { ...CARD, config: { ...CARD.config, 16: 1, 20: 0, 24: 0xc } };
+  const bus = new FakeBus([
+    { ...BRIDGE, bdf: 0x10, config: { ...BRIDGE.config, 24: 0x0003_0100, 28: 0xc0c0, 32: 0xd000_d000 } },
+    UNNUMBERED,
+    { ...UNNUMBERED, bdf: 0x30 },
+    { ...loose, bdf: 0x420 },
+    { ...loose, bdf: 0x520 },
+  ]);
+  const placed = placing(new Newbus(bus, { windows }), ["ioport", 0x10], ["memory", 0x14]);
+  assert.equal(placed, ["420: d000", "420: e0000000", "520: e000", "520: e0200000"]);
+  assert.equal([bus.config(0x28, 0x18, 4), bus.config(0x30, 0x18, 4)], [0x0004_0400, 0x0005_0500]);
+  assert.equal([bus.config(0x28, 0x1c, 2), bus.config(0x30, 0x1c, 2)], [0xd0d0, 0xe0e0]);
+  assert.equal([bus.config(0x28, 0x20, 4), bus.config(0x30, 0x20, 4)], [0xe010_e000, 0xe030_e020]);
+  assert.equal([bus.config(0x28, 0x24, 4), bus.config(0x28, 0x04, 2) & 7], [0x0001_fff1, 7]);
+});
+
+test("one behind another takes its number from what the first one leads to; without room it leads nowhere", () => {
+  const inner = { ...UNNUMBERED, bdf: 0x120 };
+  const bus = new FakeBus([UNNUMBERED, inner, { ...CARD, bdf: 0x208 }]);
+  const newbus = new Newbus(bus);
+  newbus.scan();
+  assert.equal([bus.config(0x28, 0x18, 4), bus.config(0x120, 0x18, 4)], [0x0002_0100, 0x0002_0201]);
+  assert.ok(find(newbus.tree(), (d) => d.location.endsWith("pci0:2:1:0")));
+
+  const full = new FakeBus([{ ...BRIDGE, config: { ...BRIDGE.config, 24: 0x0001_0100 } }, inner]);
+  const log: string[] = [];
+  new Newbus(full, { log: (line) => log.push(line) }).scan();
+  assert.ok(log.includes("pcib2: no bus number for what is behind it"), log.join("\n"));
+  assert.is(full.config(0x120, 0x18, 4), 0);
+});
+
 test("a window that was never set is none, and a closed one neither", () => {
   for (const [ports, memory] of [
     [0, 0],

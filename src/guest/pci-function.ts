@@ -88,9 +88,9 @@ export class PciFunction extends PciView implements PciAttach {
   readonly headerType: number;
   /** of the bus that it is on */
   readonly host: PciHost;
+  readonly windows: PciWindows;
   readonly #config: ConfigAccess;
   readonly #interrupts: PciInterrupts;
-  readonly #windows: PciWindows;
   readonly #list = new Map<number, Entry>();
   readonly #tags = new Set<Tag>();
   #owner: string;
@@ -108,7 +108,7 @@ export class PciFunction extends PciView implements PciAttach {
     this.headerType = headerType;
     this.host = host;
     this.#config = config;
-    this.#windows = windows;
+    this.windows = windows;
     this.#owner = this.place;
     this.#interrupts = new PciInterrupts({
       host,
@@ -367,7 +367,7 @@ export class PciFunction extends PciView implements PciAttach {
   /** Finds a place for what has none, within the windows of the bus. */
   #assign(entry: Entry): void {
     const { bar } = entry;
-    const { ports, memory, prefetchable = null } = this.#windows;
+    const { ports, memory, prefetchable = null } = this.windows;
     const last = bar.type === "memory" && !bar.wide ? LAST_32 : Number.MAX_SAFE_INTEGER;
     const ranges = (bar.type === "ioport" ? [ports] : bar.prefetchable ? [prefetchable, memory] : [memory])
       .filter((range) => range !== null)

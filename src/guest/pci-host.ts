@@ -2,6 +2,7 @@ import type { GuestBus } from "../contract/index.js";
 import type { Bouncing } from "./bus-dma.js";
 import type { InterruptLines, SoftInterrupts } from "./interrupts.js";
 import type { Rman } from "./rman.js";
+import type { BusClass } from "./types.js";
 
 /** An inclusive range of ports or addresses; null where a bridge passes nothing. */
 export type Range = readonly [start: number, end: number] | null;
@@ -17,6 +18,10 @@ export interface PciHost {
   readonly lines: InterruptLines;
   readonly soft: SoftInterrupts;
   readonly bouncing: Bouncing;
+  /** numbers of the buses that are attached, of all branches */
+  readonly buses: Set<number>;
+  /** highest number that this branch leads to */
+  readonly lastBus: number;
   readonly log: (line: string) => void;
 }
 
@@ -27,3 +32,22 @@ export interface PciWindows {
   readonly prefetchable?: Range;
   readonly ports: Range;
 }
+
+/** What hangs on a bridge: one PCI bus. */
+export interface PcibChild {
+  /** 0 … 255 */
+  readonly bus: number;
+  readonly windows: PciWindows;
+  /** with managers of what the bridge passes on */
+  readonly host: PciHost;
+}
+
+/** A class of devices that says nothing about them. */
+export const plain = <P extends object>(name: string): BusClass<P, P> => ({
+  name,
+  pnpinfo: () => "",
+  location: () => "",
+  matches: () => true,
+});
+
+export const PCIB = plain<PcibChild>("pcib");
