@@ -1,7 +1,15 @@
 import type { GuestBus } from "../../contract/index.js";
-import { type FrameSegments, frameSegments, type Ifnet } from "../../guest/index.js";
+import {
+  type FrameSegments,
+  frameSegments,
+  IFCAP_TSO4,
+  IFCAP_TXCSUM,
+  IFCAP_VLAN_HWTAGGING,
+  type Ifnet,
+} from "../../guest/index.js";
 import type { NetworkPeer } from "../../hosts/qtest/index.js";
 import type { Prng } from "../../net/index.js";
+import { checksums, type OffloadFrame, type OffloadParts, segments, tagged, tags } from "./offload-trial.js";
 import { CheckFailure, type Outcome, runChecks, sameFrames, until } from "./trial.js";
 
 /** A network card in a QEMU, its driver, and the other end of its cable. */
@@ -46,6 +54,8 @@ export class NetTrial {
   readonly #parts: NetTrialParts;
   readonly #memory: number;
   readonly #arrived: Uint8Array[] = [];
+  /** tags that the card took out of them; −1 for none */
+  readonly #tags: number[] = [];
   #pieces = 0;
   #sent = 0;
 
@@ -54,7 +64,10 @@ export class NetTrial {
     this.#parts = parts;
     const { machine, ifnet } = parts;
     this.#memory = machine.dma.alloc(SLOTS * SLOT_SIZE, SLOT_SIZE, 0xffff_ffff);
-    ifnet.onReceive = (address, length, more) => this.#arrived.push(gather(machine, address, length, more));
+    ifnet.onReceive = (address, length, more, offload) => {
+      this.#arrived.push(gather(machine, address, length, more));
+      this.#tags.push(offload?.vlan ?? -1);
+    };
     ifnet.onSent = (frames) => {
       this.#sent += frames;
     };
@@ -70,6 +83,7 @@ export class NetTrial {
       ["bursts", () => this.#bursts()],
       ["filter", () => (filters ? this.#filter() : undefined)],
       ["address", () => (filters ? this.#address() : undefined)],
+      ...this.#offloads(),
       ["cable", () => this.#cable()],
       ["restart", () => this.#restart()],
       ...(this.#parts.restartQueues === undefined ? [] : [["queue reset", () => this.#restartQueues()] as const]),
@@ -121,10 +135,20 @@ export class NetTrial {
 
   /** Sends, in pieces of changing number, and compares what comes out at the far end. */
   #out(frames: readonly Uint8Array[]): void {
+    const got = this.#exchange(
+      frames.map((frame) => ({ frame, offload: null, vlan: -1 })),
+      frames.length,
+    );
+    sameFrames(got, frames);
+    this.framesOut += got.length;
+  }
+
+  /** Sends, and takes what comes out at the far end, until it is `count` frames or nothing more comes. */
+  #exchange(frames: readonly OffloadFrame[], count: number): Uint8Array[] {
     const { ifnet, machine, peer } = this.#parts;
     const before = this.#sent;
     const list = frameSegments(3);
-    for (const [i, frame] of frames.entries()) {
+    for (const [i, { frame, offload, vlan }] of frames.entries()) {
       until(
         () => i - (this.#sent - before) < SLOTS,
         this.#turn,
@@ -135,7 +159,7 @@ export class NetTrial {
       machine.dma.copyIn(at, frame, 0, frame.length);
       cut(list, at, frame.length, this.#pieces++ % 3);
       until(
-        () => ifnet.transmit(list),
+        () => ifnet.transmit(list, offload, vlan),
         () => this.#kickAndTurn(),
         WAIT_MS,
         () => `frame ${i} was not taken`,
@@ -143,16 +167,15 @@ export class NetTrial {
     }
     ifnet.kick();
     const got: Uint8Array[] = [];
-    for (let idle = 0; got.length < frames.length && idle < WAIT_MS; idle++) {
+    for (let idle = 0; got.length < count && idle < WAIT_MS; idle++) {
       const frame = peer.receive(1);
       if (frame !== null) {
         got.push(frame);
         idle = 0;
       } else this.#turn();
     }
-    sameFrames(got, frames);
-    // A ring full of frames more makes a driver see that these were sent, if it puts that off: so `down` gives them back.
-    this.framesOut += got.length;
+    if (got.length < count) throw new CheckFailure(`${got.length} of ${count} frames came out`);
+    return got;
   }
 
   #kickAndTurn(): void {
@@ -192,6 +215,54 @@ export class NetTrial {
         Array.from({ length: BURST }, () => 60 + random.below(1514 - 60 + 1)),
         own,
       );
+  }
+
+  /** What the card does for its driver; every one of these frames begins at the memory's start, and may be long. */
+  #offloads(): (readonly [string, () => void])[] {
+    const { ifnet, random } = this.#parts;
+    const parts: OffloadParts = {
+      random,
+      own: [...ifnet.lladdr],
+      peer: PEER,
+      exchange: (frames, count) => {
+        this.framesOut += count;
+        return this.#exchange(frames, count);
+      },
+    };
+    const has = (bit: number) => (ifnet.capabilities & bit) !== 0;
+    return [
+      ...(has(IFCAP_TXCSUM) ? [["checksums", () => void checksums(parts)] as const] : []),
+      ...(has(IFCAP_TSO4) ? [["segments", () => this.#with(IFCAP_TSO4, () => segments(parts))] as const] : []),
+      ...(has(IFCAP_VLAN_HWTAGGING) ? [["tags", () => this.#bothTags(parts)] as const] : []),
+    ];
+  }
+
+  #with(bit: number, run: () => void): void {
+    const { ifnet } = this.#parts;
+    const before = ifnet.capenable;
+    ifnet.setCapenable(before | bit);
+    this.#awaitLink("active"); // some drivers start anew
+    run();
+    ifnet.setCapenable(before);
+    this.#awaitLink("active");
+  }
+
+  #bothTags(parts: OffloadParts): void {
+    const { ifnet, peer } = this.#parts;
+    tags(parts);
+    const frames = [100, 200, 1514].map((length) => this.#frame(length, [...ifnet.lladdr], PEER));
+    const tci = [0x0001, 0x0123, 0xe5a5];
+    this.#arrived.length = this.#tags.length = 0;
+    peer.send(...frames.map((frame, i) => tagged(frame, tci[i]!)));
+    until(
+      () => this.#arrived.length >= frames.length,
+      this.#turn,
+      WAIT_MS,
+      () => `${this.#arrived.length} of ${frames.length} frames arrived`,
+    );
+    sameFrames(this.#arrived, frames);
+    if (this.#tags.some((tag, i) => tag !== tci[i])) throw new CheckFailure(`tags ${this.#tags} in place of ${tci}`);
+    this.framesIn += frames.length;
   }
 
   /** What is for others comes only when it is wanted. Each check ends with a frame that must come, and nothing before it. */
