@@ -244,6 +244,13 @@ export class Page {
       await this.call("Input.dispatchMouseEvent", { type, ...at, button: "left", clickCount: 1 });
   }
 
+  /** Has a file input choose a file of this machine. @throws BrowserError when it is not there */
+  async choose(selector: string, path: string): Promise<void> {
+    const { root } = (await this.call("DOM.getDocument")) as { root: { nodeId: number } };
+    const { nodeId } = (await this.call("DOM.querySelector", { nodeId: root.nodeId, selector })) as { nodeId: number };
+    await this.call("DOM.setFileInputFiles", { nodeId, files: [path] });
+  }
+
   /** Types into what has the focus; a line feed is the Enter key. */
   async type(text: string): Promise<void> {
     for (const [i, line] of text.split("\n").entries()) {

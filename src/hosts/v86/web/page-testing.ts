@@ -121,8 +121,7 @@ export class LabPage {
   async shell(line: string, timeoutMs = 120_000): Promise<string> {
     const number = ++this.#commands;
     const from = (await this.#page.evaluate("barwire.lab.transcript.length")) as number;
-    await this.#page.click("#console .xterm-screen");
-    await this.#page.type(`${line}; echo '<<'${number}'>>'\n`);
+    await this.enter(`${line}; echo '<<'${number}'>>'`);
     let answer = "";
     await this.waitFor(
       `an answer to: ${line}`,
@@ -135,6 +134,12 @@ export class LabPage {
       timeoutMs,
     );
     return answer.trimStart();
+  }
+
+  /** Types a line into the console and does not wait for what comes back. */
+  async enter(line: string): Promise<void> {
+    await this.#page.click("#console .xterm-screen");
+    await this.#page.type(`${line}\n`);
   }
 
   /** What the terminal shows. */

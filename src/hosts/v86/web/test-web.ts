@@ -33,7 +33,7 @@ interface Options {
   readonly json: boolean;
 }
 
-const [WIDTH, HEIGHT] = [1440, 1310];
+const [WIDTH, HEIGHT] = [1440, 1340];
 /** What the guest's own drivers are called. */
 const DRIVERS: { readonly [card: string]: string } = { re: "r8169", vtnet: "virtio_net" };
 const CARDS = ["re", "vtnet"] as const;
@@ -205,6 +205,16 @@ async function checkLab(checks: Checks, page: Page, lab: LabPage, downloads: str
       return "out and in again";
     });
 
+  await checks.run("the guest waits, and goes on", async () => {
+    const phase = async (): Promise<unknown> => page.evaluate("document.body.dataset.phase");
+    await page.click("#pause");
+    await lab.waitFor("a guest that waits", async () => (await phase()) === "stopped");
+    await page.click("#pause");
+    await lab.waitFor("a guest that goes on", async () => (await phase()) === "ready");
+    checks.match(await lab.shell("echo back"), /^back/);
+    return "stopped, ready";
+  });
+
   await checks.run("the pcapng file", async () => {
     await page.click("#pcapng");
     await lab.waitFor("the file", async () => (await readdir(downloads)).some((name) => name === "barwire.pcapng"));
@@ -233,7 +243,8 @@ async function checkLab(checks: Checks, page: Page, lab: LabPage, downloads: str
 async function checkLooks(checks: Checks, page: Page, lab: LabPage, path: string): Promise<void> {
   await checks.run("a picture with traffic", async () => {
     const before = await Promise.all(CARDS.map((card) => lab.counters(card)));
-    await lab.shell("clear; ip addr show | grep -A 2 eth; ping -c 3 10.0.2.2; ping -c 3 10.0.3.2");
+    await lab.enter("clear; ip addr show | grep -A 2 eth; ping -c 3 10.0.2.2; ping -c 3 10.0.3.2");
+    await lab.waitFor("pings", async () => /10\.0\.3\.2 ping statistics[^#]*debian#/.test(await lab.consoleText()));
     await page.evaluate(`void (async () => {
       const { lab } = barwire, [re, vtnet] = lab.cards;
       for (let i = 0; i < 3; i++) {
@@ -307,24 +318,50 @@ async function run(options: Options, chromium: string): Promise<number> {
       checks.equal(page.complaints.length, 0, page.complaints.join("\n"));
       return `${page.requests.length} requests`;
     });
-    if (booted) {
-      await using other = await serveLab(parseOptions([...args, ...ownImages(), "--memory", "192M"])!, null);
-      const second = await browser.open(other.url, WIDTH, HEIGHT, folder);
-      await checks.run("an image of the user's, with a screen", async () => {
-        const screen = async (): Promise<string> =>
-          (await second.evaluate(`document.getElementById("screen")?.textContent ?? ""`)) as string;
-        await new LabPage(second).waitFor("the BIOS", async () => (await screen()).includes("SeaBIOS"));
-        return (await screen()).trim().slice(0, 60);
-      });
-    }
+    await checkDisks(checks, browser, folder);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
   return checks.end();
 }
 
-/** The guest's own images, as if they were somebody's. */
-const ownImages = (): string[] => ["bzimage", "initrd"].flatMap((name) => [`--${name}`, join(CACHE, "../guest", name)]);
+/** A disk of the user's, whose first sector says a word on the screen: one that the server has, one that the user picks. */
+async function checkDisks(checks: Checks, browser: Chromium, folder: string): Promise<void> {
+  const disk = join(folder, "disk.img");
+  await writeFile(disk, bootDisk("barwire boots"));
+  await using server = await serveLab(parseOptions(["--port", "0", "--hda", disk])!, null);
+  const look = async (page: Page): Promise<string> => {
+    const screen = async (): Promise<string> =>
+      (await page.evaluate(`document.getElementById("screen")?.textContent ?? ""`)) as string;
+    await new LabPage(page).waitFor("the disk's word", async () => (await screen()).includes("barwire boots"));
+    const { bars } = await new LabPage(page).busFunction(SLOTS.re);
+    checks.equal(bars.length === 2 && bars[0]!.base > 0, true, "the BIOS has placed the card");
+    return /SeaBIOS \(version [^)]*\)/.exec(await screen())?.[0] ?? "";
+  };
+  await checks.run("a disk that the server has", async () =>
+    look(await browser.open(server.url, WIDTH, HEIGHT, folder)),
+  );
+  await checks.run("a disk that the user picks", async () => {
+    const page = await browser.open(`${server.url}?image`, WIDTH, HEIGHT, folder);
+    await new LabPage(page).waitFor("the dialog", async () =>
+      Boolean(await page.evaluate(`document.querySelector("dialog")?.open ?? false`)),
+    );
+    await page.choose("input[name=hda]", disk);
+    await page.click("#images-go");
+    return look(page);
+  });
+}
+
+/** 1 MiB whose first sector writes a text by the BIOS, and halts. */
+function bootDisk(text: string): Uint8Array {
+  const disk = new Uint8Array(MIB);
+  // mov si, 7c14h; l: lodsb; test al, al; jz h; mov ah, 0eh; int 10h; jmp l; h: hlt; jmp h; the text at 7c14h
+  const code = [0xbe, 0x14, 0x7c, 0xac, 0x84, 0xc0, 0x74, 0x06, 0xb4, 0x0e, 0xcd, 0x10, 0xeb, 0xf5, 0xf4, 0xeb, 0xfd];
+  disk.set(code);
+  disk.set(new TextEncoder().encode(text), 0x14);
+  disk.set([0x55, 0xaa], 510);
+  return disk;
+}
 
 async function main(args: readonly string[]): Promise<number> {
   const options = optionsOf(args);

@@ -44,7 +44,7 @@ test("a ring of any size holds the youngest frames, whole and in order, and neve
       const last = given.at(-1);
       if (last !== undefined && !last.back) assert.ok(capture.first < capture.end);
     }),
-    { numRuns: 200 },
+    { numRuns: 80 },
   );
 });
 

@@ -151,7 +151,7 @@ export class CardView {
   #guestLine(): string {
     const { plugged, ifname, driver, guestAddress, peerAddress, peer } = this.#card;
     if (!plugged) return "not plugged in";
-    if (!this.#lab.config.debian) return "driven by the guest";
+    if (!this.#lab.config.debian) return peer === null ? "far end: v86's adapter" : `far end: ${peerAddress}/24`;
     if (ifname === "") return driver === "" ? "no driver yet" : driver;
     return `${ifname} · ${driver} · ${guestAddress} ↔ ${peer === null ? "v86's adapter" : peerAddress}`;
   }

@@ -232,6 +232,14 @@ export class Lab {
     emulator.add_listener("download-error", ({ file_name }) => this.#enter("failed", `cannot load ${file_name}`));
     await new Promise<void>((resolve) => emulator.add_listener("emulator-loaded", () => resolve()));
     emulator.add_listener("serial0-output-byte", (byte) => this.#hear(byte));
+    if (screen !== null) {
+      // The keys are the page's until the screen is chosen, as any other control is.
+      emulator.keyboard_set_enabled(false);
+      screen.tabIndex = 0;
+      screen.addEventListener("pointerdown", () => screen.focus());
+      screen.addEventListener("focus", () => emulator.keyboard_set_enabled(true));
+      screen.addEventListener("blur", () => emulator.keyboard_set_enabled(false));
+    }
     this.attachment = attachV86(emulator, {
       cards: this.cards.map(({ nic, slot }) => ({ card: nic, slot })),
       report: (diagnostic) => void this.diagnostics.push(diagnostic),
