@@ -57,10 +57,6 @@ test("cards go behind bridges by the way there, and the tree shows them", () => 
     "-[0000:00]-+-00.0\n           +-01.0\n           \\-05.0-[01-02]--+-02.0-[02]----04.0\n" +
       "                           \\-03.0\n",
   );
-  const { status, stdout } = barwire("probe", ...args);
-  assert.is(status, 0);
-  for (const line of ["pcib2: <PCI-PCI bridge> at device 2.0 on pci1", "pci2: <PCI bus> on pcib2"])
-    assert.ok(stdout.includes(line), line);
   assert.match(barwire("lspci", "--card", "vtnet@05.0/04.0").stderr, /--card vtnet@05.0\/04.0: .*bridge/);
 });
 
