@@ -91,8 +91,8 @@ export class VirtualMachine implements Disposable {
   #status: "running" | "paused" | "prelaunch" = "running";
   readonly #devices: Device[] = [];
   readonly #leaving = new Set<Device>(); // asked to go
+  readonly #pulled = new WeakSet<Nic>(); // whose cable set_link has pulled
   readonly #announcer = new Announcer();
-  #macs = 0;
   #anonymous = 0;
 
   private constructor(config: ServerConfig, cards: ServerCards, report: (diagnostic: Diagnostic) => void) {
@@ -273,19 +273,19 @@ export class VirtualMachine implements Disposable {
       throw new StartupError(`Property '${driver}.netdev' can't find value '${name}'`);
     if (netdev !== null && this.#devices.some((other) => other.netdev === netdev))
       throw new StartupError(`Property '${driver}.netdev' can't take value '${netdev.id}', it's in use`);
-    const given = properties.has("mac");
-    const nic = card.create(properties, this.#nextMac(), netdev?.queues ?? 1);
-    if (given) this.#macs--;
+    const nic = card.create(properties, this.#freeMac(), netdev?.queues ?? 1);
     if (netdev === null) return { ...common, slot: nic, nic };
     nic.setLink(netdev.linkUp);
-    netdev.onLink((up) => nic.setLink(up));
+    netdev.onLink((up) => nic.setLink(up && !this.#pulled.has(nic)));
     const cable = connect(nic.net, netdev.gate);
     return { ...common, slot: nic, nic, netdev, dispose: () => cable[Symbol.dispose]() };
   }
 
-  #nextMac(): string {
+  /** The lowest that no card has. */
+  #freeMac(): string {
+    const taken = new Set(this.#devices.map(({ nic }) => (nic === null ? "" : formatMac(nic.mac))));
     const mac: number[] = [...FIRST_MAC];
-    mac[5] = (mac[5]! + this.#macs++) & 0xff;
+    while (taken.has(formatMac(mac))) mac[5] = (mac[5]! + 1) & 0xff;
     return formatMac(mac);
   }
 
@@ -330,7 +330,11 @@ export class VirtualMachine implements Disposable {
   setLink(name: string, up: boolean): void {
     const device = this.#devices.find(({ id, netdev, nic }) => nic !== null && (id === name || netdev?.id === name));
     if (device === undefined && !this.netdevs.has(name)) throw new NotFound(`Device '${name}' not found`);
-    device?.nic?.setLink(up && (device.netdev?.linkUp ?? true));
+    const nic = device?.nic ?? null;
+    if (nic !== null) {
+      this.#pulled[up ? "delete" : "add"](nic);
+      nic.setLink(up && (device?.netdev?.linkUp ?? true));
+    }
     this.board?.work();
   }
 
