@@ -125,9 +125,17 @@ const sleeper = new Int32Array(new SharedArrayBuffer(4));
 export const sleep = (ms: number): void => void Atomics.wait(sleeper, 0, 0, ms);
 
 const running = new Set<ChildProcess>();
-process.on("exit", () => {
-  for (const child of running) child.kill("SIGKILL");
-});
+let hooked = false;
+/** Has a process end with ours; where there is setpriv that holds for every way of ending. */
+const endWithUs = (child: ChildProcess): void => {
+  if (!hooked)
+    process.on("exit", () => {
+      for (const other of running) other.kill("SIGKILL");
+    });
+  hooked = true;
+  running.add(child);
+  child.once("exit", () => running.delete(child));
+};
 
 /** Whether it has ended; asked of the system, since the event loop does not turn while we are at work. */
 const hasEnded = (child: ChildProcess): boolean => {
@@ -276,8 +284,7 @@ const start = (
   child.on("error", () => {}); // told by hasEnded, or by the missing process id
   if (child.pid === undefined) throw new QtestError("qemu-start", `${program} cannot be started`);
   child.unref();
-  running.add(child);
-  child.once("exit", () => running.delete(child));
+  endWithUs(child);
   return child;
 };
 
