@@ -422,7 +422,7 @@ const reboot = (name: string, how: "guest" | "host"): Check => ({
     const before = await bootId();
     for (const { transfers, peerAddress } of cards) await transfers.flood(guest, peerAddress, 64 << 20);
     for (const { transfers } of cards) await moved(transfers, 1 << 18);
-    await guest.guest.reboot(how);
+    await guest.guest.reboot(how, { timeoutMs: 300_000 });
     hold((await bootId()) !== before, "it is the boot of before");
     for (const { peer } of cards) peer[Symbol.dispose](); // it has connections to a guest that is gone
     const times: string[] = [];
