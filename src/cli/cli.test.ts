@@ -63,7 +63,10 @@ test("cards go behind bridges by the way there, and the tree shows them", () => 
 test("every Realtek chip goes by its part number, and the list of cards names them all", () => {
   const { stderr } = barwire("lspci", "--card", "foo");
   const chips = "8169 8169s 8110s 8169sb 8169sc 8169sce 8139 8139a 8139a-g 8139b 8130 8139c 8100 8139d 8101 8139c+";
-  assert.is(stderr, `barwire: no card "foo"; there are re, vtnet, ${chips.split(" ").join(", ")}, vtblk, vtmouse, bridge\n`);
+  assert.is(
+    stderr,
+    `barwire: no card "foo"; there are re, vtnet, ${chips.split(" ").join(", ")}, vtblk, vtmouse, bridge\n`,
+  );
   const { status, stdout } = barwire("lspci", "-n", ...chips.split(" ").flatMap((chip) => ["--card", chip]));
   assert.is(status, 0);
   const ids = stdout.split("\n").flatMap((line) => /0200: 10ec:(\S+ \(rev \d+\))/.exec(line)?.[1] ?? []);
