@@ -119,9 +119,9 @@ export class CardView {
     setAttribute(this.#cable, "aria-checked", String(nic.linkUp));
     setText(this.#plug, plugged ? "Pull card" : "Plug in");
     setDisabled(this.#plug, this.#lab.attachment === null || (this.#lab.config.debian && !obeys));
-    for (const button of this.#work) {
-      setDisabled(button, !obeys || card.ifname === "" || card.peer === null);
-    }
+    const isReady = obeys && card.ifname !== "";
+    // v86's adapter answers pings, and has nothing that takes a transfer.
+    for (const [i, button] of this.#work.entries()) setDisabled(button, !isReady || (i > 0 && card.peer === null));
     setText(this.#note, card.note);
     setAttribute(this.#note, "data-done", String(card.done));
     const link = card.carrier === null ? "" : card.carrier ? "up" : "down";
