@@ -29,6 +29,8 @@ export class RecordingGuest {
   readonly qemu: Qemu;
   readonly #link: QtestLink;
   readonly #networks: readonly NetworkPeer[];
+  /** stores to RAM and CONFIG_ADDRESS, of which nothing comes: they go out with the next request */
+  readonly #queued: string[] = [];
   /** frames that cards sent since somebody last took them */
   readonly sent: Uint8Array[] = [];
   /** frames that came from outside so far */
@@ -55,7 +57,9 @@ export class RecordingGuest {
 
   out(width: AccessWidth, port: number, value: number): void {
     this.#told({ op: `out${SUFFIX[width]}`, addr: hex(port), size: width, value: hex(value) });
-    this.#link.command(`out${SUFFIX[width]} ${hex(port)} ${hex(value)}`);
+    const line = `out${SUFFIX[width]} ${hex(port)} ${hex(value)}`;
+    if (port === CONFIG_ADDRESS) this.#queued.push(line);
+    else this.#command(line);
   }
 
   read(width: AccessWidth, address: number): number {
@@ -64,12 +68,12 @@ export class RecordingGuest {
 
   write(width: AccessWidth, address: number, value: number): void {
     this.#told({ op: `write${SUFFIX[width]}`, addr: hex(address), size: width, value: hex(value) });
-    this.#link.command(`write${SUFFIX[width]} ${hex(address)} ${hex(value)}`);
+    this.#command(`write${SUFFIX[width]} ${hex(address)} ${hex(value)}`);
   }
 
   /** A block of RAM. */
   get(address: number, size: number): Buffer {
-    const bytes = Buffer.from(this.#link.command(`b64read ${hex(address)} ${hex(size)}`), "base64");
+    const bytes = Buffer.from(this.#command(`b64read ${hex(address)} ${hex(size)}`), "base64");
     this.events.push({ op: "read", addr: hex(address), size, data: hexOf(bytes) });
     return bytes;
   }
@@ -77,7 +81,7 @@ export class RecordingGuest {
   put(address: number, bytes: Uint8Array): void {
     const data = hexOf(bytes);
     this.#told({ op: "write", addr: hex(address), size: bytes.length, data });
-    this.#link.command(`write ${hex(address)} ${hex(bytes.length)} 0x${data}`);
+    this.#queued.push(`write ${hex(address)} ${hex(bytes.length)} 0x${data}`);
   }
 
   put16(address: number, value: number): void {
@@ -98,7 +102,7 @@ export class RecordingGuest {
 
   fill(address: number, size: number, value = 0): void {
     this.#told({ op: "memset", addr: hex(address), size, value: hex(value) });
-    this.#link.command(`memset ${hex(address)} ${hex(size)} ${hex(value)}`);
+    this.#queued.push(`memset ${hex(address)} ${hex(size)} ${hex(value)}`);
   }
 
   /** @param bdf bus << 8 | device << 3 | function */
@@ -116,7 +120,7 @@ export class RecordingGuest {
   clockStep(ns: number): number {
     const at = this.events.length;
     this.events.push({ op: "clock_step", ns });
-    const clock = Number(this.#link.command(`clock_step ${ns}`));
+    const clock = Number(this.#command(`clock_step ${ns}`));
     this.events[at] = { op: "clock_step", ns, clock };
     this.settle();
     return clock;
@@ -132,7 +136,7 @@ export class RecordingGuest {
 
   /** Waits for what the last accesses have set going. */
   settle(): void {
-    for (let i = 0; i < SETTLE_TRIPS; i++) this.#link.inb(UNUSED_PORT);
+    for (let i = 0; i < SETTLE_TRIPS; i++) this.#command(`inb ${hex(UNUSED_PORT)}`);
     for (const [nic, network] of this.#networks.entries())
       for (let frame = network.receive(0); frame !== null; frame = network.receive(0)) {
         this.sent.push(frame);
@@ -145,6 +149,7 @@ export class RecordingGuest {
    * @param start the line of the command line
    */
   begin(start: RecordedEvent): void {
+    this.#queued.length = 0;
     for (const value of [2, 6]) this.#link.outb(RESET_CONTROL, value);
     this.settle();
     this.settle();
@@ -158,10 +163,18 @@ export class RecordingGuest {
 
   /** Sets the clock on to a round number, at which a comparison can begin. */
   roundClock(ns: number): void {
-    const now = Number(this.#link.command("clock_step 0"));
+    const now = Number(this.#command("clock_step 0"));
     const clock = Math.ceil((now + 1) / ns) * ns;
-    this.#link.command(`clock_set ${clock}`);
+    this.#command(`clock_set ${clock}`);
     this.events.push({ op: "clock_set", clock });
+  }
+
+  /** Makes a request, behind those that could wait. */
+  #command(line: string): string {
+    if (this.#queued.length === 0) return this.#link.command(line);
+    const replies = this.#link.commands([...this.#queued, line]);
+    this.#queued.length = 0;
+    return replies.at(-1)!;
   }
 
   #told(event: RecordedEvent): void {
@@ -173,7 +186,7 @@ export class RecordingGuest {
     const at = this.events.length;
     const addr = hex(address);
     this.events.push({ op, addr, size });
-    const value = Number(this.#link.command(`${op} ${addr}`));
+    const value = Number(this.#command(`${op} ${addr}`));
     this.events[at] = { op, addr, size, value: hex(value) };
     return value;
   }
