@@ -130,6 +130,7 @@ export class RecordingGuest {
   inject(frame: Uint8Array, nic = 0): void {
     this.injected++;
     this.#told({ op: "net", nic, dir: "to-device", data: hexOf(frame) });
+    this.#flush(); // a frame comes over a stream of its own
     this.#networks[nic]!.send(frame);
     this.settle();
   }
@@ -171,10 +172,16 @@ export class RecordingGuest {
 
   /** Makes a request, behind those that could wait. */
   #command(line: string): string {
-    if (this.#queued.length === 0) return this.#link.command(line);
-    const replies = this.#link.commands([...this.#queued, line]);
+    this.#queued.push(line);
+    return this.#flush()!;
+  }
+
+  /** @returns the last reply */
+  #flush(): string | undefined {
+    if (this.#queued.length === 0) return undefined;
+    const replies = this.#link.commands(this.#queued);
     this.#queued.length = 0;
-    return replies.at(-1)!;
+    return replies.at(-1);
   }
 
   #told(event: RecordedEvent): void {
