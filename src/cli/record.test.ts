@@ -78,7 +78,7 @@ test("a packed ring: laps, lists whose first flags come last, tables, used descr
   ring.add([piece(0x4000, 4)]);
   memory.put(0x600, Buffer.from("00000200", "hex"));
   assert.ok(ring.publish(), "the event is the first place of the second lap");
-  assert.is(memory.hex(0x130, 16), "0008000000000000" + "20000000" + `0${id}00` + "8400", "INDIRECT");
+  assert.is(memory.hex(0x130, 16), `0008000000000000200000000${id}008400`, "INDIRECT");
   assert.is(memory.get16(0x10e), 0x8000, "USED and no AVAIL: available on the second lap");
   ring.wish(2);
   assert.is(memory.hex(0x400, 4), "01000200", "two places on: 1 of the second lap");
