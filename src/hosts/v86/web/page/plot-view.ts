@@ -93,7 +93,7 @@ export class PlotView {
   }
 }
 
-/** The power of ten below or above a value, `limit` at least: uPlot hangs on a logarithmic scale that begins elsewhere. */
+/** The power of ten below or above a value, `limit` at least: so the axis begins and ends with a label. */
 const power = (round: (value: number) => number, value: number | null, limit: number): number => {
   const found = value === null || !(value > 0) ? limit : 10 ** round(Math.log10(value));
   return limit < 1 ? Math.min(found, limit) : Math.max(found, limit);
