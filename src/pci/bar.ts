@@ -102,27 +102,32 @@ export class Bar implements BarInfo {
   /** Puts where the BAR is decoded with this Command into `bases`; −1: nowhere. @returns whether it moved */
   place(config: ConfigBytes, command: number, powered: boolean, bases: Float64Array): boolean {
     const former = bases[this.index]!;
-    const base = powered ? this.#base(config, command) : -1;
-    bases[this.index] = base;
-    return base !== former;
+    bases[this.index] = -1;
+    if (powered) this.#decode(config, command, bases);
+    return bases[this.index] !== former;
   }
 
   /**
-   * Where the BAR is decoded with this Command; −1: nowhere.
+   * Puts where the BAR is decoded into `bases`, where it is decoded at all.
    * Base 0, a range that wraps or reaches the last byte of the 32-bit space (the sizing pattern), ports above 64 KiB and
    * addresses no CPU has decode nothing. QEMU's `pci_bar_address` has the same list.
+   *
+   * Neither result nor argument is an address: V8 boxes those above 2³¹ wherever it does not inline the function.
    */
-  #base(config: ConfigBytes, command: number): number {
-    if ((command & (this.kind === "io" ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY)) === 0) return -1;
-    const low = config.get(this.at, 4);
-    if (this.index === PCI_ROM_RESOURCE && (low & PCI_ROM_ADDRESS_ENABLE) === 0) return -1;
+  #decode(config: ConfigBytes, command: number, bases: Float64Array): void {
+    if ((command & (this.kind === "io" ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY)) === 0) return;
+    const low = config.get(this.at, 2) | (config.get(this.at + 2, 2) << 16);
+    if (this.index === PCI_ROM_RESOURCE && (low & PCI_ROM_ADDRESS_ENABLE) === 0) return;
     let base = (low & this.writableLow) >>> 0;
     if (this.index === PCI_ROM_RESOURCE) base -= PCI_ROM_ADDRESS_ENABLE;
-    if (this.kind === "mem64") base += config.get(this.at + 4, 4) * 2 ** 32;
+    if (this.kind === "mem64") {
+      const high = config.get(this.at + 4, 2) + config.get(this.at + 6, 2) * 2 ** 16;
+      base += high * 2 ** 32;
+    }
     const last = base + this.size - 1;
-    if (base === 0 || last === TOP_32) return -1;
+    if (base === 0 || last === TOP_32) return;
     const end = this.kind === "io" ? PCI_IO_SPACE_SIZE : this.kind === "mem32" ? TOP_32 : PHYSICAL_END;
-    return last < end ? base : -1;
+    if (last < end) bases[this.index] = base;
   }
 }
 
