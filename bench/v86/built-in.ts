@@ -24,6 +24,11 @@ interface VirtioNet {
 
 /** Pages of 256 bytes that a full frame takes in an NE2000's ring, and one more so that it is never full. */
 const NE2K_PAGES = 8;
+/**
+ * Pages that are left free while the guest is busy. Linux takes nine frames at most for one interrupt and acknowledges
+ * whatever came meanwhile; what is left in the ring then waits for the next frame, which has to find room.
+ */
+const NE2K_RESERVE = 8;
 
 const LIMITS: EndpointLimits = {
   csum: false,
@@ -40,7 +45,7 @@ const LIMITS: EndpointLimits = {
  */
 export class BuiltInPort implements NetPort {
   readonly #bus: Bus;
-  readonly #room: () => number;
+  readonly #room: (idle: boolean) => number;
   #credit = 0; // frames that it will take for sure
   #far: NetEndpoint | null = null;
   #refused = false;
@@ -55,9 +60,9 @@ export class BuiltInPort implements NetPort {
     this.#room =
       name === "virtio"
         ? () => (ring?.is_configured() ? ring.count_requests() : 0)
-        : () => {
+        : (idle) => {
             const free = net.boundary - net.curpg + (net.boundary > net.curpg ? 0 : net.pstop - net.pstart);
-            return free >= NE2K_PAGES ? 1 : 0;
+            return free >= NE2K_PAGES + (idle ? 0 : NE2K_RESERVE) ? 1 : 0;
           };
     (emulator as { add_listener(event: string, listener: (frame: Uint8Array) => void): void }).add_listener(
       "net0-send",
@@ -69,7 +74,7 @@ export class BuiltInPort implements NetPort {
   }
 
   offer(bytes: Uint8Array, start: number, length: number): Verdict {
-    if (this.#credit === 0) this.#credit = this.#room();
+    if (this.#credit === 0) this.#credit = this.#room(false);
     if (this.#credit === 0) {
       this.#refused = true;
       return "later";
@@ -79,9 +84,9 @@ export class BuiltInPort implements NetPort {
     return "taken";
   }
 
-  /** At every poll point of the guest. */
-  poll(): void {
-    this.#credit = this.#room();
+  /** At every poll point of the guest. @param idle the guest has nothing to do */
+  poll(idle: boolean): void {
+    this.#credit = this.#room(idle);
     if (this.#refused && this.#credit > 0) {
       this.#refused = false;
       this.#far?.ready(0);

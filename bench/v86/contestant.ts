@@ -213,8 +213,9 @@ function plug(emulator: object, { card }: Entry, peer: BenchPeer): V86Attachment
   const halted = (cpu as unknown as { in_hlt: { readonly [index: number]: number } }).in_hlt;
   const timers = cpu.run_hardware_timers;
   override(cpu, "run_hardware_timers", (acpi, now) => {
-    builtIn?.poll();
-    if (peer.pouring) peer.poll(halted[0] !== 0);
+    const idle = halted[0] !== 0;
+    builtIn?.poll(idle);
+    if (peer.pouring) peer.poll(idle);
     return timers.call(cpu, acpi, now);
   });
   return attachment;
