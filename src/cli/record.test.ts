@@ -96,6 +96,11 @@ test("the command says what it needs: a scenario, and a QEMU", () => {
       (error: unknown) => error instanceof UsageError && /--scenario is missing/.test(error.message),
     );
     assert.throws(() => record(["--scenario", "tea"]), /no scenario "tea"; there are virtio-net-packed/);
+    for (const out of ["/nonexistent/bridge.jsonl", "/"])
+      assert.throws(
+        () => record(["--scenario", "pci-bridge", "--out", out]),
+        (error: unknown) => error instanceof UsageError && error.message.startsWith(`--out "${out}": `),
+      );
     process.env.PATH = "/nonexistent";
     assert.throws(() => record(["--scenario", "pci-bridge"]), /install Debian's package qemu-system-x86/);
   } finally {

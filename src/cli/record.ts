@@ -1,4 +1,5 @@
-import { existsSync, writeFileSync } from "node:fs";
+import { accessSync, constants, existsSync, statSync, writeFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import { startQemu } from "../hosts/qtest/index.js";
 import { parse, UsageError } from "./args.js";
 import { words } from "./qemu/cards.js";
@@ -38,6 +39,23 @@ const joined = (args: readonly string[]): string[] => {
     ? [...args]
     : [...args.slice(0, at), `--qemu=${args[at + 1]}`, ...args.slice(at + 2)];
 };
+
+/** Runs what may find that a file cannot be written. @throws UsageError */
+const naming = (file: string, attempt: () => void): void => {
+  try {
+    attempt();
+  } catch (error) {
+    throw new UsageError(`--out "${file}": ${(error as Error).message}`);
+  }
+};
+
+/** Looks whether a file can be made, before a QEMU is started for it. @throws UsageError */
+const demandWritable = (file: string): void =>
+  naming(file, () => {
+    const known = statSync(file, { throwIfNoEntry: false });
+    if (known?.isDirectory() === true) throw new Error("it is a folder");
+    accessSync(known === undefined ? dirname(resolve(file)) : file, constants.W_OK);
+  });
 
 /** Records a scenario. @throws UsageError when QEMU cannot be started like that */
 export const recordScenario = (name: string, qemuArgs?: string, modules?: string): RecordedEvent[] => {
@@ -97,6 +115,8 @@ export const record = (args: string[]): number => {
   }
   const { scenario: name, out } = values;
   if (name === undefined) throw new UsageError(`--scenario is missing; there are ${Object.keys(SCENARIOS).join(", ")}`);
+  const file = out ?? `${name}.jsonl`;
+  if (file !== "-") demandWritable(file);
   let events: RecordedEvent[];
   try {
     events = recordScenario(name, values.qemu, values.modules);
@@ -106,10 +126,9 @@ export const record = (args: string[]): number => {
     return 1;
   }
   const text = events.map((event) => `${JSON.stringify(event)}\n`).join("");
-  if (out === "-") process.stdout.write(text);
+  if (file === "-") process.stdout.write(text);
   else {
-    const file = out ?? `${name}.jsonl`;
-    writeFileSync(file, text);
+    naming(file, () => writeFileSync(file, text));
     console.log(`${file}: ${events.length} lines`);
   }
   return 0;
