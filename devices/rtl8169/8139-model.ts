@@ -468,21 +468,20 @@ export class Rtl8139Model implements CardModel, QueueRunner, SlotHost {
     }
     if (queue === SLOT_QUEUE) {
       if ((this.#cr & CR_TE) === 0 || this.#cplus) return 0;
-      const used = this.#run(this.#slots, budget, TSD0.at);
+      const used = this.#transmitter.run(this.#slots, budget, TSD0.at);
+      this.#ran(this.#slots.stalled);
       this.#showSlots();
       return used;
     }
-    const { high, normal } = this.#transmitter;
-    const used = this.#run(queue === TX_HIGH_QUEUE ? high : normal, budget, R.TPPoll.at);
+    const used = this.#transmitter.runRings(queue === TX_HIGH_QUEUE, budget, R.TPPoll.at);
+    this.#ran(this.#transmitter.waits);
     this.#showPoll();
     return used;
   }
 
-  #run(engine: TxEngine, budget: number, doorbellAt: number): number {
-    const used = this.#transmitter.run(engine, budget, doorbellAt);
-    if (engine.stalled) this.#receiver.wait();
+  #ran(waits: boolean): void {
+    if (waits) this.#receiver.wait();
     if (this.#looped && this.#inBuffer) this.#showBuffer(); // what was sent has come back
-    return used;
   }
 
   get strict(): boolean {

@@ -488,6 +488,13 @@ test("RTL-075 FSWInt raises SWInt, and both queues are served, the high one firs
   rig.w8(0xd9, 0xc1);
   assert.equal(rig.far.frames, [frameTo(BROADCAST, 60, 2), frameTo(BROADCAST, 60, 1)]);
   assert.is(rig.r16(0x3e) & 0x0100, 0x0100);
+  rig.far.frames.length = 0;
+  for (const ring of [TX, TX + 0x400]) rig.set32(ring, 0xf000_003c);
+  rig.work.policy = "deferred"; // the host's first turn is the normal ring's
+  for (const doorbell of [0x40, 0x80]) rig.w8(0xd9, doorbell);
+  rig.work.run();
+  assert.equal(rig.far.frames, [frameTo(BROADCAST, 60, 2), frameTo(BROADCAST, 60, 1)]);
+  assert.is(rig.r8(0xd9), 0);
 });
 
 test("RTL-084 a C+ ring has 64 descriptors even without EOR", () => {

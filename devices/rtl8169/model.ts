@@ -410,10 +410,9 @@ export class Rtl8169Model implements BarHandler, Model, QueueRunner, NetPort {
       this.#rx.releaseHeld();
       return 0;
     }
-    const ring = queue === TX_HIGH_QUEUE ? this.#tx.high : this.#tx.normal;
-    const used = this.#tx.run(ring, budget, R.TPPoll.at);
+    const used = this.#tx.runRings(queue === TX_HIGH_QUEUE, budget, R.TPPoll.at);
     this.#showPoll();
-    if (ring.stalled) this.#rx.wait();
+    if (this.#tx.waits) this.#rx.wait();
     return used;
   }
 

@@ -25,6 +25,8 @@ export class Transmitter implements TxCard {
   #looped = false;
   #link = false;
   noCrc = false;
+  /** whether the last turn of the rings ended at a far end that said `later` */
+  waits = false;
   // only while a queue runs
   #running = false;
   #offered = false;
@@ -47,6 +49,20 @@ export class Transmitter implements TxCard {
   restart(): void {
     this.normal.restart();
     this.high.restart();
+  }
+
+  /**
+   * Works one of the rings. Hosts give turns in any order, so the turn of the normal ring is first the other one's.
+   * @returns descriptors used
+   */
+  runRings(highAlone: boolean, budget: number, doorbellAt: number): number {
+    const { high, normal } = this;
+    const withHigh = highAlone || !high.stalled;
+    let used = withHigh ? this.run(high, budget, doorbellAt) : 0;
+    const withNormal = !highAlone && used < budget;
+    if (withNormal) used += this.run(normal, budget - used, doorbellAt);
+    this.waits = (withHigh && high.stalled) || (withNormal && normal.stalled);
+    return used;
   }
 
   /** Works a ring that a doorbell activated. @returns descriptors used; `active` of the ring may have changed */

@@ -486,6 +486,27 @@ test("the high priority ring has its own base, index and poll bit, and goes firs
   assert.is(rig.r8(0x38), 0);
 });
 
+test("the high priority ring goes first whichever ring the host gives the first turn", () => {
+  for (const budget of [4096, 3, 1]) {
+    const rig = started();
+    rig.w32(0x28, RING + 0x1000);
+    rig.work.policy = "deferred";
+    for (let i = 0; i < 4; i++) {
+      rig.put(DATA + 0x1000 * i, frameTo(PEER, 60 + i));
+      const last = i % 2 === 0 ? 0 : EOR;
+      rig.descriptor(RING + 0x1000 * (i >> 1) + 16 * (i % 2), WHOLE + last + 60 + i, DATA + 0x1000 * i);
+    }
+    rig.w8(0x38, 0x40);
+    rig.w8(0x38, 0x80);
+    rig.work.run(budget);
+    assert.equal(
+      rig.far.frames.map(({ length }) => length),
+      [62, 63, 60, 61],
+    );
+    assert.is(rig.r8(0x38), 0);
+  }
+});
+
 test("the far end's batch ends once a doorbell, and only where something was offered", () => {
   const rig = started();
   rig.put(DATA, frameTo(PEER));
