@@ -8,6 +8,8 @@ test("VIO-118 bits 31 and 63 are as good as any other", () => {
   assert.is(set.hi, 0x8000_0000);
   assert.ok(set.has(31) && set.has(63) && set.has(0));
   assert.not(set.has(30) || set.has(62) || set.has(32) || set.has(64) || set.has(95));
+  assert.ok(FeatureSet.of(31).has(31) && FeatureSet.of(63).has(63));
+  assert.not(FeatureSet.of(31).has(63) || FeatureSet.of(63).has(31));
   assert.is(FeatureSet.NONE.withWord(1, 0x8000_0000).hi, 0x8000_0000);
 });
 
