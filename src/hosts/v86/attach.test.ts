@@ -3,7 +3,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { V86 } from "v86";
 import { ConfigError } from "../../bytes/index.js";
-import { attachV86 } from "./index.js";
+import { attachV86, type V86Card } from "./index.js";
 import {
   IO,
   in8,
@@ -477,6 +477,35 @@ test("tells which name of v86 is missing, and comes too early or twice with a re
       error instanceof ConfigError &&
       error.code === "v86-name" &&
       /cpu\.jit_dirty_cache is undefined/.test(error.message),
+  );
+  await emulator.destroy();
+});
+
+test("what is no card is refused with its place, and the emulator is as it was", async () => {
+  const emulator = await boot();
+  const keys = Object.keys(reachCpu(emulator));
+  const card = new TestSlot();
+  for (const [cards, place] of [
+    [card, /^cards is /],
+    [[card], /^cards\[0\].card: /],
+    [[{ card }, { card: null }], /^cards\[1\].card: /],
+    [[{ card: {} }], /^cards\[0\].card: /],
+  ] as const)
+    assert.throws(
+      () => attachV86(emulator, { cards: cards as unknown as V86Card[] }),
+      (error: unknown) => error instanceof ConfigError && error.code === "v86-card" && place.test(error.message),
+    );
+  assert.equal(Object.keys(reachCpu(emulator)), keys);
+  assert.is(card.seams, null);
+  const attachment = attachV86(emulator, { cards: [] });
+  const nothing = undefined as unknown as TestSlot;
+  assert.is(
+    codeOf(() => attachment.plug(nothing)),
+    "v86-card",
+  );
+  assert.is(
+    codeOf(() => attachment.unplug(nothing)),
+    "not-plugged",
   );
   await emulator.destroy();
 });

@@ -49,7 +49,7 @@ export interface V86Attachment extends Disposable {
   /**
    * Puts a card in, at any time. A guest that runs sees it when it looks for it: in Linux `echo 1 > /sys/bus/pci/rescan`.
    * @param slot as in `V86Card` @returns the slot
-   * @throws ConfigError `slot-range`, `slot-taken`, `no-slot`, `detached`, and what the card's `connect` throws
+   * @throws ConfigError `v86-card`, `slot-range`, `slot-taken`, `no-slot`, `detached`, and what the card's `connect` throws
    */
   plug(card: Slot, slot?: number): number;
   /**
@@ -80,7 +80,7 @@ const attached = new WeakSet<V86Cpu>();
  * Call it between the event `emulator-loaded` and the first `run()` (with `autostart: false`), and the BIOS finds them.
  * `save_state` then saves the cards as well, and `restore_state` restores them, here or in another emulator with the
  * same cards in the same slots; it rejects with a StateError when they are not the same.
- * @throws ConfigError `v86-not-loaded`, `v86-name`, `v86-attached`, `slot-range`, `slot-taken`, `no-slot`, and what a card's
+ * @throws ConfigError `v86-not-loaded`, `v86-name`, `v86-attached`, `v86-card`, `slot-range`, `slot-taken`, `no-slot`, and what a card's
  *   `connect` throws; the emulator is then as it was
  */
 export const attachV86 = (emulator: V86Emulator, options: V86Options): V86Attachment => new Bus(emulator, options);
@@ -106,6 +106,9 @@ class Bus implements V86Attachment {
     const { cards, report = () => {}, strictness = "lenient", now = hostNow } = options;
     if (attached.has(cpu))
       throw new ConfigError("v86-attached", "this emulator has cards already: plug further ones into the attachment");
+    if (!Array.isArray(cards))
+      throw new ConfigError("v86-card", `cards is ${typeof cards}, expected a list of { card }`);
+    for (const [i, place] of cards.entries()) demandCard(place?.card, `cards[${i}].card`);
     this.#emulator = emulator;
     this.#cpu = cpu;
     this.#report = report;
@@ -131,7 +134,12 @@ class Bus implements V86Attachment {
     return this.#sorted().map(({ slot, card }) => ({ slot, card }));
   }
 
-  plug(card: Slot, slot = this.#freeSlot(card)): number {
+  plug(card: Slot, slot?: number): number {
+    demandCard(card, "plug");
+    return this.#plug(card, slot ?? this.#freeSlot(card));
+  }
+
+  #plug(card: Slot, slot: number): number {
     if (this.#detached) throw new ConfigError("detached", `${card.name}: the cards were taken out of this emulator`);
     if (!Number.isInteger(slot) || slot < 0 || slot >= PCI_MAX_DEVICES)
       throw new ConfigError("slot-range", `${card.name} in slot ${slot}: expected 0 … ${PCI_MAX_DEVICES - 1}`);
@@ -177,7 +185,7 @@ class Bus implements V86Attachment {
       card.reset("power-on");
       return;
     }
-    throw new ConfigError("not-plugged", `${card.name} is not in this emulator`);
+    throw new ConfigError("not-plugged", `${card?.name ?? typeof card} is not in this emulator`);
   }
 
   counters(): V86Counters {
@@ -333,6 +341,12 @@ class Bus implements V86Attachment {
     for (const [i, { card }] of places.entries()) card.load(states[i]!);
     this.#point.loadWork(point.object("work").raw);
   }
+}
+
+/** @param where the card was given, for the message @throws ConfigError `v86-card` */
+function demandCard(card: Slot | null | undefined, where: string): void {
+  if (typeof card?.connect !== "function" || typeof card.configRead !== "function")
+    throw new ConfigError("v86-card", `${where}: expected a card, such as what virtioNet() gives`);
 }
 
 /**
