@@ -35,7 +35,7 @@ import { LegacyTx, type SlotHost } from "./legacy-tx.js";
 import { Phy } from "./phy.js";
 import { Receiver } from "./receiver.js";
 import { CountTimer } from "./timer.js";
-import { Transmitter, type TxEngine } from "./transmitter.js";
+import { Transmitter } from "./transmitter.js";
 
 /** One member of the family: a row of data and its register map. */
 export interface Variant8139 {

@@ -12,7 +12,7 @@ const CRC32_RESIDUE = 0x2144_df1c;
 const LONGEST_JUMBO = 7436;
 
 /** What sends on a doorbell: a ring, or the slots of an older chip. */
-export type TxEngine = Pick<TxRing, "active" | "stalled" | "deactivate" | "run" | "frames" | "causes">;
+type TxEngine = Pick<TxRing, "active" | "stalled" | "deactivate" | "run" | "frames" | "causes">;
 
 /** The transmitting half of a card with descriptor rings: the normal and the high priority ring, and the way out. */
 export class Transmitter implements TxCard {
