@@ -17,6 +17,7 @@ import { GuestError } from "./boot.js";
 import { CHECKS, Failure, TOGETHER } from "./checks.js";
 import { readyState } from "./ready.js";
 import { Rig, type RigOptions } from "./rig.js";
+import { renderTable } from "./table.js";
 import { buildGuest, IMAGES, showProgress } from "./terminal.js";
 
 const HELP = `usage: npm run test:v86 -- [options]
@@ -168,6 +169,9 @@ async function run(options: Options): Promise<number> {
   );
   if (rows.length === 0)
     throw new UsageError(`no row contains "${options.only}"; there are ${CASES.map(({ title }) => title).join("; ")}`);
+  const known = [...new Set([...CHECKS, ...TOGETHER].map(({ name }) => name))];
+  if (!options.check.split(",").every((text) => known.some((name) => name.includes(text))))
+    throw new UsageError(`no check contains "${options.check}"; there are ${known.join("; ")}`);
   const state = await readyState(options.boot);
   const started = performance.now();
   let passed = 0;
@@ -195,6 +199,7 @@ async function run(options: Options): Promise<number> {
     failed += bad.length;
     skipped += outcomes.length - bad.length - outcomes.filter(({ verdict }) => verdict === "ok").length;
   }
+  say(`\n${renderTable(table)}`);
   say(`\n${((performance.now() - started) / 1000).toFixed(0)} s`);
   say(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`);
   if (options.json !== null)
