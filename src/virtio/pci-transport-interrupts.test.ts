@@ -20,6 +20,23 @@ test("VIO-055 VIO-056 VIO-057 VIO-059 VIO-061 used buffers set bit 0 and INTx, a
   assert.not(host.intx, "nothing used, nothing to say");
 });
 
+test("what is counted as an interrupt: rises of INTx, and messages that were sent", () => {
+  const r = running();
+  const { slot, driver, q } = r;
+  const kick = (): number => {
+    q.offer(0);
+    driver.notify(0);
+    return slot.core.interrupts;
+  };
+  assert.equal([kick(), kick()], [1, 1], "it stands already");
+  driver.read(0x1000, 1);
+  assert.is(kick(), 2);
+  enableMsix(r, 0x98, 4);
+  assert.is(kick(), 2, "no vector, no message");
+  driver.write(0x1a, 2, 2);
+  assert.equal([kick(), kick()], [3, 4]);
+});
+
 test("VIO-055 a wide read that covers the ISR clears it, one beside it does not", () => {
   for (const width of [1, 2, 4] as const) {
     const { host, driver, q } = running();

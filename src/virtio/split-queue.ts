@@ -61,11 +61,6 @@ export class SplitQueue extends Virtqueue {
     this.enable();
   }
 
-  /** Chains the driver made available and that were not taken; more than `size` is a fault that `take` will find. */
-  get pending(): number {
-    return (this.#avail.get16(VIRTQ_AVAIL_IDX) - this.#lastAvail) & 0xffff;
-  }
-
   /** @see Virtqueue.take; the handle is the head */
   take(chain: DescriptorChain): boolean {
     if (!this.enabled) return false; // a back end had the device reset in the middle of the entry
