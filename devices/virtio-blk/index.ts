@@ -70,7 +70,7 @@ const isPowerOfTwo = (n: number): boolean => Number.isInteger(n) && n > 0 && 2 *
 /**
  * A virtio disk, ready to plug into a slot.
  * @throws ConfigError `virtio-blk-size`, `virtio-blk-block-size`, `virtio-blk-serial`, `virtio-blk-queues`,
- *   `virtio-queue-size`, `virtio-vectors`, `virtio-personality`
+ *   `virtio-queue-size`, `virtio-vectors`, `virtio-withhold`, `virtio-personality`
  */
 export function virtioBlk(options: VirtioBlkOptions = {}): VirtioBlkFunction {
   const { backend = memoryDisk({ contents: DEFAULT_DISK }), queueSize = DEFAULT_QUEUE_SIZE, queues = 1 } = options;

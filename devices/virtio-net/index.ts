@@ -65,6 +65,8 @@ const speedOf = ({ speed, duplex }: VirtioNetOptions) => {
   if (speed === undefined && duplex === undefined) return null;
   if (speed !== undefined && !(Number.isInteger(speed) && speed >= 0 && speed <= 0x7fff_ffff))
     throw new ConfigError("virtio-net-speed", `virtio-net: speed ${speed}; expected Mbit/s, 0 … 2147483647`);
+  if (duplex !== undefined && duplex !== "full" && duplex !== "half")
+    throw new ConfigError("virtio-net-duplex", `virtio-net: duplex ${String(duplex)}; expected full or half`);
   return { mbps: speed ?? SPEED_UNKNOWN, duplex: duplex === "half" ? DUPLEX_HALF : DUPLEX_FULL };
 };
 
@@ -133,7 +135,7 @@ const withWhatNeedsThem = (bits: readonly number[]): number[] => {
 
 /**
  * A virtio network card, ready to plug into a slot.
- * @throws ConfigError `mac-address`, `virtio-net-mtu`, `virtio-net-offloads`, `virtio-net-speed`, `virtio-net-queue-pairs`, `virtio-net-tx-policy`, `virtio-queue-size`, `virtio-vectors`, `virtio-personality`
+ * @throws ConfigError `mac-address`, `virtio-net-mtu`, `virtio-net-offloads`, `virtio-net-speed`, `virtio-net-duplex`, `virtio-net-queue-pairs`, `virtio-net-tx-policy`, `virtio-queue-size`, `virtio-vectors`, `virtio-withhold`, `virtio-personality`
  */
 export function virtioNet(options: VirtioNetOptions = {}): VirtioNetFunction {
   const { mac = DEFAULT_MAC, queueSize = DEFAULT_QUEUE_SIZE, mtu, queuePairs = 1, txPolicy = "immediate" } = options;
@@ -147,8 +149,8 @@ export function virtioNet(options: VirtioNetOptions = {}): VirtioNetFunction {
     throw new ConfigError("virtio-personality", "virtio-net: rss, hash, notfCoal: only modern drivers can see that");
   if (mtu !== undefined && !(Number.isInteger(mtu) && mtu >= VIRTIO_NET_MIN_MTU && mtu <= VIRTIO_NET_MAX_MTU))
     throw new ConfigError("virtio-net-mtu", `virtio-net: MTU ${mtu}; expected 68 … 65535`);
-  const both = typeof queueSize === "number" ? queueSize : DEFAULT_QUEUE_SIZE;
-  const { rx = both, tx = both } = typeof queueSize === "number" ? {} : queueSize;
+  const { rx = DEFAULT_QUEUE_SIZE, tx = DEFAULT_QUEUE_SIZE } =
+    typeof queueSize === "object" ? queueSize : { rx: queueSize, tx: queueSize };
   const model = new VirtioNetModel({
     mac: parseMac(mac),
     sizes: { rx, tx, control: DEFAULT_CONTROL_SIZE },

@@ -589,6 +589,23 @@ test("a crafted snapshot of the card is refused and changes nothing", () => {
   );
 });
 
+test("words and sizes that there are not are refused, not taken for the default", () => {
+  // As plain JavaScript hands them in.
+  for (const [options, code] of [
+    [{ duplex: "Full" }, "virtio-net-duplex"],
+    [{ duplex: 1 }, "virtio-net-duplex"],
+    [{ queueSize: "256" }, "virtio-queue-size"],
+    [{ queueSize: { rx: "16" } }, "virtio-queue-size"],
+    [{ mac: 5 }, "mac-address"],
+    [{ mac: null }, "mac-address"],
+  ] as const)
+    assert.throws(
+      () => virtioNet(options as unknown as VirtioNetOptions),
+      (error: unknown) => error instanceof ConfigError && error.code === code,
+      JSON.stringify(options),
+    );
+});
+
 test("a feature that is withheld takes along what needs it, and nothing else", () => {
   const offered = (withhold: number[]) => {
     const card = virtioNet({ personality: "modern", withhold });

@@ -17,7 +17,7 @@ export const parseMac = (mac: string | Uint8Array): Uint8Array => {
   const bytes =
     typeof mac === "string"
       ? mac.split(/[:-]/).map((b) => (/^[0-9a-f]{1,2}$/i.test(b) ? Number.parseInt(b, 16) : -1))
-      : [...mac];
+      : Array.from(mac ?? []);
   if (bytes.length !== ETHER_ADDR_LEN || bytes.some((b) => b < 0))
     throw new ConfigError("mac-address", `MAC address ${String(mac)}: expected six bytes such as 52:54:00:12:34:56`);
   if ((bytes[0]! & 1) !== 0) throw new ConfigError("mac-address", `MAC address ${String(mac)} is a group address`);

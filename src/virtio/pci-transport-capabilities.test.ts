@@ -125,6 +125,8 @@ test("VIO-053 options that cannot be are refused before anything is built", () =
   for (const size of [0, 3, 0x1_0000, 1.5])
     refuses("virtio-queue-size", () => new VirtioPciFunction(new ToyDevice([size, 16, 4])));
   refuses("virtio-personality", () => new VirtioPciFunction(new ToyDevice([16, 16, 4], 26)));
+  for (const bit of [64, 66, -1, 1.5, Number.NaN])
+    refuses("virtio-withhold", () => new VirtioPciFunction(new ToyDevice([16, 16, 4]), { withhold: [bit] }));
   for (const vectors of [0, 2, 0x800]) new VirtioPciFunction(new ToyDevice(), { vectors });
 });
 

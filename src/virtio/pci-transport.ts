@@ -581,6 +581,9 @@ class PciTransport implements Model {
       );
     const offered = FeatureSet.of(...chosen.map((name) => BY_OPTION[name]));
     const { withhold = [], configSetsQueueIsr = false } = options;
+    for (const bit of withhold)
+      if (!Number.isInteger(bit) || bit < 0 || bit > 63)
+        throw new ConfigError("virtio-withhold", `${device.name}: feature ${bit} withheld; expected 0 … 63`);
     const configIsr = configSetsQueueIsr ? VIRTIO_PCI_ISR_CONFIG | VIRTIO_PCI_ISR_QUEUE : VIRTIO_PCI_ISR_CONFIG;
     const core = new VirtioCore(device, personality, offered, FeatureSet.of(...withhold), configIsr);
     this.core = core;
@@ -676,7 +679,7 @@ class PciTransport implements Model {
 export class VirtioPciFunction extends PciFunction {
   readonly core: VirtioCore;
 
-  /** @throws ConfigError `virtio-vectors`, `virtio-personality`, `virtio-queue-size` */
+  /** @throws ConfigError `virtio-vectors`, `virtio-personality`, `virtio-queue-size`, `virtio-withhold` */
   constructor(device: VirtioDevice, options: VirtioPciOptions = {}) {
     const transport = new PciTransport(device, options);
     super(transport.declaration);
