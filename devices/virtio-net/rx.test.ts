@@ -143,6 +143,15 @@ test("VIO-253 VIO-254 buffers smaller than the header, and a header over two buf
   readOnly.chain(RX, 1, [BUFFERS, 2048, WRITE]);
   assert.is(readOnly.receive(frame(60)), "dropped");
   assert.is(readOnly.usedIdx(RX), 0);
+  // Nobody waits for room that will not come, and the driver's mistake is told.
+  for (const options of [MERGED, {}]) {
+    const waiting = new Guest(options);
+    waiting.peer.holds = true;
+    waiting.post(0, BUFFERS, 32);
+    waiting.chain(RX, 1, [BUFFERS, 2048, 0]);
+    assert.is(waiting.receive(frame(60)), "dropped");
+    assert.equal([waiting.host.reports, waiting.usedIdx(RX)], [["rx-buffer-too-small"], 0]);
+  }
   const g = new Guest(MERGED);
   g.chain(RX, 0, [BUFFERS, 11, WRITE], [BUFFERS + 0x100, 3, WRITE]);
   g.post(2, BUFFERS + 0x200, 2048);

@@ -53,6 +53,7 @@ export class Rx {
   readonly #pairs = new Uint16Array(MOST_WAITING);
   #waiting = 0;
   readonly #chain = new DescriptorChain();
+  #stuck = false; // the last of the chains there were has no room at all
   readonly #header = new Uint8Array(VIRTIO_NET_HDR_SIZE_HASH);
   readonly #headerView = new DataView(this.#header.buffer);
   readonly #gso = new GsoHeaders();
@@ -251,10 +252,14 @@ export class Rx {
   #collect(queue: Virtqueue, total: number, mergeable: boolean): boolean {
     const chain = this.#chain;
     chain.clear();
+    this.#stuck = false;
     while (chain.writable.total < total && (mergeable || chain.chains === 0)) {
       const before = chain.writable.total;
       if (!queue.take(chain)) break;
-      if (chain.writable.total === before) break; // nothing to write to: such a chain is never used
+      if (chain.writable.total === before) {
+        this.#stuck = true; // nothing to write to: such a chain is never used
+        break;
+      }
     }
     if (chain.writable.total >= total) return true;
     queue.untake(chain.chains);
@@ -267,7 +272,7 @@ export class Rx {
     const { chains } = this.#chain;
     counters[RX_NO_BUFFER]!++;
     if (!bus.running) return "dropped";
-    const hopeless = mergeable ? chains >= queue.size : chains > 0;
+    const hopeless = mergeable ? this.#stuck || chains >= queue.size : chains > 0;
     if (hopeless) {
       bus.seams.report("rx-buffer-too-small", this.#chain.writable.total);
       return "dropped";
