@@ -50,7 +50,10 @@ export const qtest = async (args: string[]): Promise<number> => {
   }
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => process.exit(0));
   try {
-    await startServer(parseCommandLine(args), QTEST_CARDS, HOST);
+    const config = parseCommandLine(args);
+    await startServer(config, QTEST_CARDS, HOST);
+    if (config.qtest === null && config.monitors.length === 0)
+      throw new StartupError("nobody can talk to it: -qtest, -qmp or -mon is missing (see --help)");
     return 0;
   } catch (error) {
     if (!(error instanceof StartupError)) throw error;

@@ -19,6 +19,8 @@ export type Conversation = (peer: Peer) => {
 /** How long a peer may not be there yet. */
 const PATIENCE_MS = 50_000;
 const RETRY_MS = 20;
+/** After this a user is told whom we wait for. */
+const SILENCE_MS = 2000;
 /** Clients that may wait for a listening socket. */
 const MOST_WAITING = 8;
 
@@ -54,15 +56,14 @@ const dial = (config: ChardevConfig): Promise<Socket> =>
   });
 
 /** Who listens is there already, or will be soon. */
-const connected = async (config: ChardevConfig): Promise<Socket> => {
+const connected = async (config: ChardevConfig, print: (line: string) => void): Promise<Socket> => {
+  const address = config.path || `${config.host}:${config.port}`;
   for (let waited = 0; ; waited += RETRY_MS) {
     try {
       return await dial(config);
     } catch (error) {
-      if (waited >= PATIENCE_MS)
-        throw new StartupError(
-          `chardev ${config.id}: ${config.path || `${config.host}:${config.port}`}: ${messageOf(error)}`,
-        );
+      if (waited >= PATIENCE_MS) throw new StartupError(`chardev ${config.id}: ${address}: ${messageOf(error)}`);
+      if (waited === SILENCE_MS) print(`waiting for ${address}: ${messageOf(error)}`);
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }
@@ -130,9 +131,13 @@ const spoken = (input: NodeJS.ReadableStream, output: NodeJS.WritableStream, con
 
 /**
  * Opens a character device. Resolves when its peer is there, or when it listens.
- * @throws StartupError
+ * @param print told whom it waits for @throws StartupError
  */
-export const openChannel = async (config: ChardevConfig, conversation: Conversation): Promise<void> => {
+export const openChannel = async (
+  config: ChardevConfig,
+  conversation: Conversation,
+  print: (line: string) => void,
+): Promise<void> => {
   switch (config.backend) {
     case "null":
       return;
@@ -147,6 +152,6 @@ export const openChannel = async (config: ChardevConfig, conversation: Conversat
       return;
     default:
       if (config.server) await listening(config, conversation);
-      else hold(await connected(config), conversation);
+      else hold(await connected(config, print), conversation);
   }
 };

@@ -90,11 +90,11 @@ export const startServer = async (
   const opening: Promise<void>[] = [];
   if (config.qtest !== null) {
     const chardev = byId.get(config.qtest)!;
-    opening.push(openChannel(chardev, qtest(chardev)));
+    opening.push(openChannel(chardev, qtest(chardev), print));
   }
   for (const id of config.monitors) {
     const chardev = byId.get(id)!;
-    opening.push(openChannel(chardev, qmp(chardev)));
+    opening.push(openChannel(chardev, qmp(chardev), print));
   }
   await Promise.all(opening);
   return vm;
