@@ -66,6 +66,19 @@ interface Told {
 
 const now = (): number => performance.now();
 
+/** What QEMU's `-qtest` writes before an address. */
+const SCHEME = /^(unix|tcp):/;
+
+/** @throws QtestError `qemu-start` for what is no address: the thread with the sockets would end of it */
+const placeOf = (address: string): { path: string } | { host: string; remote: number } => {
+  const [, scheme, rest = ""] = /^(?:(unix|tcp):)?(.*)$/s.exec(address ?? "") ?? [];
+  const tcp = scheme === "unix" ? null : /^([^/]*):(\d+)$/.exec(rest);
+  const remote = Number(tcp?.[2] ?? 0);
+  if (tcp === null ? rest === "" || scheme === "tcp" : remote === 0 || remote > 0xffff)
+    throw new QtestError("qemu-start", `"${address}": expected PATH or HOST:PORT of a socket that listens`);
+  return tcp === null ? { path: rest } : { host: tcp[1] || "127.0.0.1", remote };
+};
+
 /** A thread with sockets. It does not keep Node alive. */
 class SocketThread {
   readonly #port: MessagePort;
@@ -92,12 +105,10 @@ class SocketThread {
     return socket;
   }
 
-  /** Connects to a Unix socket, `PATH`, or to `HOST:PORT`. @throws QtestError `qemu-gone` when nobody listens */
+  /** Connects to a Unix socket, `PATH`, or to `HOST:PORT`. @throws QtestError `qemu-start` when nobody listens */
   connect(address: string): SyncSocket {
-    const tcp = /^([^/]*):(\d+)$/.exec(address);
-    const where = tcp === null ? { path: address } : { host: tcp[1] || "127.0.0.1", remote: Number(tcp[2]) };
-    const socket = this.#socket({ do: "connect", ...where });
-    socket.until((s) => s.open, 10_000, `${address}: no connection`);
+    const socket = this.#socket({ do: "connect", ...placeOf(address) });
+    socket.until((s) => s.open, 10_000, `${address.replace(SCHEME, "")}: no connection`);
     return socket;
   }
 

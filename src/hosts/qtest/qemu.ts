@@ -13,6 +13,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
+import { ConfigError } from "../../bytes/index.js";
 import { QtestLink } from "./client.js";
 import { QtestError } from "./client-error.js";
 import { FifoLines } from "./client-lines.js";
@@ -45,6 +46,7 @@ export interface QemuOptions {
   readonly timeout?: number;
 }
 
+const NETWORK_KINDS: readonly NetworkKind[] = ["stream", "dgram", "pair"];
 const PROGRAM = "qemu-system-x86_64";
 const BIOS_SIZE = 0x1_0000;
 /** behind stdin, stdout and stderr */
@@ -169,9 +171,15 @@ export class Qemu implements Disposable {
       networks = {},
       timeout = 20,
     } = options;
+    const wanted = Object.entries(networks);
+    for (const [id, kind] of wanted)
+      if (!NETWORK_KINDS.includes(kind))
+        throw new ConfigError(
+          "qemu-network",
+          `network "${id}" of kind "${kind}": expected ${NETWORK_KINDS.join(", ")}`,
+        );
     const program = findQemu(options.program);
     const directory = mkdtempSync(join(tmpdir(), "barwire-qemu-"));
-    const wanted = Object.entries(networks);
     const undo: (() => void)[] = [() => rmSync(directory, { recursive: true, force: true })];
     try {
       const pairs: PairPeer[] = [];
@@ -241,7 +249,11 @@ export class Qemu implements Disposable {
   /** The far end of a `-netdev` of ours. */
   network(id: string): NetworkPeer {
     const peer = this.#peers.get(id);
-    if (peer === undefined) throw new Error(`no network "${id}" was asked for`);
+    if (peer === undefined)
+      throw new ConfigError(
+        "qemu-network",
+        `network "${id}": expected one of ${[...this.#peers.keys()].join(", ") || "none"}`,
+      );
     return peer;
   }
 
@@ -299,12 +311,12 @@ const canGuard = (): boolean => {
   return guardable;
 };
 
-/** Starts a QEMU whose guest is the caller. @throws QtestError `qemu-missing`, `qemu-start` */
+/** Starts a QEMU whose guest is the caller. @throws QtestError `qemu-missing`, `qemu-start`; ConfigError `qemu-network` */
 export const startQemu = (options: QemuOptions = {}): Qemu => new Qemu(options);
 
 /**
  * Talks to a QEMU that somebody else has started with `-qtest unix:PATH,server=on` (or a tcp: one).
- * @param address `PATH` or `HOST:PORT`; @param seconds longest wait for an answer
+ * @param address `PATH` or `HOST:PORT`, with `unix:` or `tcp:` before it where wanted; @param seconds longest wait for an answer
  */
 export const connectQtest = (address: string, seconds = 20): QtestLink =>
   new QtestLink(new SocketLines(address, seconds));
