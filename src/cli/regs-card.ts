@@ -17,7 +17,7 @@ export const CARD_OPTIONS = {
 } as const;
 
 export const CARD_OPTIONS_HELP = `  --nic NAME     a network card, re by default: ${NIC_NAMES_HELP.replace("chip: ", "chip:\n                 ")}
-  --card NAME    the same, or vtblk`;
+  --card NAME    the same, or vtblk, vtmouse`;
 
 const RAM = 16 * 2 ** 20;
 const PLACE = pciBdf(0, 3);

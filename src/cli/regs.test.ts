@@ -43,6 +43,12 @@ interface RegsOutput {
 }
 const regsJson = (...args: string[]): RegsOutput => JSON.parse(run(regs, ...args, "--json").stdout) as RegsOutput;
 
+test("a register that reading clears is the same in every block that shows it", () => {
+  const { blocks } = regsJson("--nic", "vtnet");
+  const shown = blocks.map(({ registers }) => registers.find(({ name }) => name === "isr_status")?.value);
+  assert.equal(shown, [1, 1]);
+});
+
 test("eeprom --dump: the contents by name, and the words", () => {
   const { status, stdout } = run(eeprom, "--nic", "re", "--dump");
   assert.is(status, 0);

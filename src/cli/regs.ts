@@ -60,6 +60,16 @@ const readBlock = ({ map, windows }: Block): DecodedRegister[] | null => {
   return decodeRegisters(map, image);
 };
 
+/** All blocks as they are at one moment: reading clears some registers, which stand in more than one of them. */
+const readBlocks = (card: CardOnBus) => {
+  const state = card.slot.save();
+  return blocksOf(card).map((block) => {
+    const registers = readBlock(block);
+    card.slot.load(state);
+    return { block, registers };
+  });
+};
+
 const table = (map: RegisterMap, registers: readonly DecodedRegister[], all: boolean, verbose: boolean): string[] => {
   const nameWidth = Math.max(...map.list.map(({ name }) => name.length));
   const offsetWidth = (map.size - 1).toString(16).length;
@@ -87,7 +97,7 @@ export const regs = (args: string[]): number => {
     return 0;
   }
   const card = cardOnBus(values, values.reset !== true);
-  const blocks = blocksOf(card).map((block) => ({ block, registers: readBlock(block) }));
+  const blocks = readBlocks(card);
   if (blocks.length === 0) throw new UsageError(`card "${card.name}" declares no registers`);
   if (values.json === true) {
     const data = blocks.map(({ block: { map, bars }, registers }) => ({
