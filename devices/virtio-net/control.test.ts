@@ -164,7 +164,9 @@ test("VIO-311 VIO-099 setting the address changes configuration and filter befor
   const g = start();
   g.command(0, 0, [0]);
   assert.is(g.configMac(), OWN);
+  const generation = g.nic.barRead(4, 0x15, 1);
   assert.is(g.command(1, 1, bytesOf(OTHER)), OK);
+  assert.is.not(g.nic.barRead(4, 0x15, 1), generation, "another configuration");
   assert.is(g.configMac(), OTHER);
   assert.equal(accepted(g, ALL), [OTHER, BROADCAST]);
   for (const data of [bytesOf(OTHER).slice(1), [...bytesOf(OTHER), 0], []]) assert.is(g.command(1, 1, data), ERR);

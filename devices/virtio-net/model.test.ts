@@ -372,6 +372,9 @@ test("counters: what was finished, what was dropped and why, what it cost", () =
     interrupts: 1, // the second found INTx up
   };
   assert.equal(g.nic.counters(), expected);
+  const control = new Guest({ features: F_CTRL_VQ | F_CTRL_RX });
+  control.command(0, 0, [0]);
+  assert.equal([control.nic.counters().descriptorsRead, control.nic.counters().doorbells], [3, 1]);
 });
 
 test("a cable can be plugged once, and pulled", () => {
@@ -383,6 +386,18 @@ test("a cable can be plugged once, and pulled", () => {
   );
   nic.net.attach(null);
   nic.net.attach(new Peer());
+});
+
+test("a state that is loaded before the card is plugged in holds from then on", () => {
+  const g = new Guest();
+  g.post(0, BUFFERS, 2048);
+  const state = g.nic.save();
+  g.nic.disconnect();
+  const other = virtioNet({ mac: "52:54:00:12:34:56" });
+  other.load(state);
+  other.connect(g.host);
+  assert.is(other.net.offer(frame(60), 0, 60, null, 0), "taken");
+  assert.equal(g.entry(RX, 0), [0, 72], "a header of VERSION_1");
 });
 
 test("a card that is not plugged in drops what is offered", () => {

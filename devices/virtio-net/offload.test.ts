@@ -520,6 +520,9 @@ test("VIO-242 VIO-313 announcing: the status bit and an interrupt, until the dri
   g.status = 0;
   assert.is(g.config(6, 2), 0, "a reset forgets it");
   assert.not(g.nic.announce());
+  g.setUp();
+  assert.not(g.nic.announce(), "not before DRIVER_OK, though it is accepted");
+  assert.is(g.config(6, 2), 0);
   const without = new Guest({ features: F_CTRL_VQ });
   assert.not(without.nic.announce());
   assert.is(without.config(6, 2), 1);

@@ -288,6 +288,15 @@ test("VIO-271 one interrupt for a batch", () => {
   assert.is(g.nic.counters().interrupts, 3);
 });
 
+test("a batch that is open when the driver gives up ends without an interrupt", () => {
+  const g = new Guest();
+  g.post(0, BUFFERS, 2048);
+  g.nic.net.offer(frame(60), 0, 60, null, 0);
+  g.status = 0x8f; // FAILED
+  g.nic.net.endBatch();
+  assert.not(g.host.intx);
+});
+
 test("VIO-272 what the card sends does not come back by itself, also when the far end answers at once", () => {
   const g = new Guest();
   for (let i = 0; i < 4; i++) g.post(i, BUFFERS + 0x1000 * i, 2048);
