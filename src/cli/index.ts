@@ -3,6 +3,7 @@
  * The command itself is `main.ts`.
  */
 export { parse, parseSize, UsageError } from "./args.js";
+export { PcapFile } from "./lab/pcap-file.js";
 export { ByteSink, ByteSource } from "./lab/source.js";
 export { segmentSize } from "./lab/tcp.js";
 export { MSS, transfer } from "./lab/transfer.js";

@@ -178,7 +178,7 @@ export const lab = (args: string[]): number => {
   const pcap = chosen.pcap === undefined ? null : new PcapFile(chosen.pcap, clock);
   try {
     const lay: Connect = (name, card, peer) => {
-      if (pcap !== null && nics.includes(name)) pcap.connect(name, card, peer);
+      if (pcap !== null && nics.includes(name)) pcap.connect(`${name}0`, card, peer.net);
       else connect(card.net, peer.net);
     };
     const seeds: readonly NicName[] = SEED_NICS;

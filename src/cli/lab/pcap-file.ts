@@ -1,8 +1,7 @@
 import { closeSync, openSync, writeSync } from "node:fs";
-import type { Clock, Nic } from "../../contract/index.js";
-import { connect, PcapngWriter, Tap } from "../../net/index.js";
+import type { Clock, NetPort, Nic } from "../../contract/index.js";
+import { connect, PcapngWriter, Tap, type Wire } from "../../net/index.js";
 import { UsageError } from "../args.js";
-import type { NicName } from "../registry.js";
 
 const ENHANCED_PACKET_BLOCK = 6;
 
@@ -15,21 +14,21 @@ export class PcapFile implements Disposable {
   readonly #writer: PcapngWriter;
   #open = true;
 
-  /** Makes the file. @throws UsageError when it cannot be written */
-  constructor(path: string, clock: Clock) {
+  /** Makes the file. @param epochSeconds the clock's zero, since 1970 @throws UsageError when it cannot be written */
+  constructor(path: string, clock: Clock, epochSeconds = 0) {
     this.path = path;
     try {
       this.#fd = openSync(path, "w");
     } catch (error) {
       throw new UsageError(`pcap "${path}": ${(error as Error).message}`);
     }
-    this.#writer = new PcapngWriter({ clock, sink: (chunk) => this.#write(chunk) });
+    this.#writer = new PcapngWriter({ clock, epochSeconds, sink: (chunk) => this.#write(chunk) });
   }
 
-  /** Connects a card with its peer through a tap. */
-  connect(name: NicName, card: Nic, peer: Nic): void {
-    const id = this.#writer.addInterface({ name: `${name}0`, mac: card.mac });
-    connect(new Tap(card.net, this.#writer, id), peer.net);
+  /** Connects a card with a far end through a tap. @param name of the interface in the file */
+  connect(name: string, card: Nic, far: NetPort): Wire {
+    const id = this.#writer.addInterface({ name, mac: card.mac });
+    return connect(new Tap(card.net, this.#writer, id), far);
   }
 
   /** Ends the file; idempotent. */

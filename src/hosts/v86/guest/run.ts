@@ -9,8 +9,9 @@
  * is missing; 1 when the guest did not come up.
  */
 import { createInterface } from "node:readline";
-import { NIC_NAMES_HELP, parse, parseSize, UsageError } from "../../../cli/index.js";
+import { NIC_NAMES_HELP, PcapFile, parse, parseSize, UsageError } from "../../../cli/index.js";
 import type { Diagnostic, NetPort } from "../../../contract/index.js";
+import { HostClock } from "../../../machine/index.js";
 import { connect, Responder, type Wire } from "../../../net/index.js";
 import { connectStream, StreamError } from "../../node/index.js";
 import { attachV86, type V86Attachment } from "../index.js";
@@ -18,6 +19,7 @@ import { bootGuest, type Guest, GuestError } from "./boot.js";
 import { ALL_CARDS, cardNames, type GuestCard, MODES, type Mode, makeCards } from "./cards.js";
 import { COMPLAINTS, Interview } from "./interview.js";
 import { MissingTool, startPasst, Unpadded } from "./passt.js";
+import { socketOf } from "./socket-of.js";
 import { TcpPeer } from "./tcp-peer.js";
 import { buildGuest, IMAGES, showProgress } from "./terminal.js";
 import { LoopbackServices, type TcpHost, Transfers } from "./transfer.js";
@@ -37,7 +39,8 @@ interfaces up, and runs a shell in it. Lines from a pipe are run one after anoth
                      peer          a station in this process, which does TCP; the default, and what other cards get
                      responder     one that answers ARP and pings only
                      passt         this machine's own services, by the program passt (as root)
-                     socket:PATH   a Unix socket in QEMU's stream format
+                     socket:PATH, socket:HOST:PORT  a socket in QEMU's stream format: another QEMU, vde, …
+  --pcap FILE        writes every frame of every card into this pcapng file
   --console          show the guest's serial port from the start
   --timeout SECONDS  for the boot, and then for each command (default 600)
   --help             this text
@@ -51,6 +54,7 @@ const FLAT = 96 * 2 ** 20;
 interface Options {
   readonly cards: readonly GuestCard[];
   readonly net: string;
+  readonly pcap: string | null;
   readonly command: string | null;
   readonly transfer: number;
   readonly soak: boolean;
@@ -76,15 +80,15 @@ async function farEnd(net: string, card: GuestCard, ends: Disposable[]): Promise
     return { port: peer, host: peer };
   }
   let host: LoopbackServices | null = null;
-  let path = net.slice("socket:".length);
+  let socket = socketOf(net);
   if (net === "passt") {
     const passt = await startPasst({ guest: card.guestAddress, gateway: card.peerAddress });
     ends.push(passt);
-    path = passt.path;
+    socket = { path: passt.path };
     host = new LoopbackServices();
     ends.push(host);
   }
-  const port = await connectStream({ path });
+  const port = await connectStream(socket);
   ends.unshift(port);
   return { port: net === "passt" ? new Unpadded(port) : port, host };
 }
@@ -94,13 +98,16 @@ async function run(options: Options): Promise<number> {
   const ends: Disposable[] = [];
   const cables: Wire[] = [];
   const diagnostics: Diagnostic[] = [];
+  const clock = new HostClock(() => (performance.timeOrigin % 1000) + performance.now());
+  const pcap =
+    options.pcap === null ? null : new PcapFile(options.pcap, clock, Math.floor(performance.timeOrigin / 1000));
   let attachment: V86Attachment | undefined;
   let stopProgress = (): void => {};
   try {
     const hosts: (TcpHost | null)[] = [];
     for (const [i, card] of cards.entries()) {
       const { port, host } = await farEnd(i === 0 ? options.net : "peer", card, ends);
-      cables.push(connect(card.card.net, port));
+      cables.push(pcap?.connect(card.name, card.card, port) ?? connect(card.card.net, port));
       hosts.push(host);
     }
     const show = new ConsoleView(options.console);
@@ -138,6 +145,7 @@ async function run(options: Options): Promise<number> {
     attachment?.detach();
     for (const cable of cables) cable[Symbol.dispose]();
     for (const end of ends) end[Symbol.dispose]();
+    pcap?.[Symbol.dispose]();
   }
 }
 
@@ -251,6 +259,7 @@ function optionsOf(args: readonly string[]): Options | null {
       transfer: { type: "string" },
       soak: { type: "boolean", default: false },
       net: { type: "string", default: "peer" },
+      pcap: { type: "string" },
       console: { type: "boolean", default: false },
       timeout: { type: "string", default: "600" },
       help: { type: "boolean", default: false },
@@ -260,7 +269,8 @@ function optionsOf(args: readonly string[]): Options | null {
   if (!MODES.includes(values.mode as Mode))
     throw new UsageError(`no mode "${values.mode}"; there are ${MODES.join(", ")}`);
   if (!/^(peer|responder|passt|socket:.+)$/.test(values.net))
-    throw new UsageError(`--net "${values.net}": expected peer, responder, passt or socket:PATH`);
+    throw new UsageError(`--net "${values.net}": expected peer, responder, passt, socket:PATH or socket:HOST:PORT`);
+  socketOf(values.net);
   const seconds = Number(values.timeout);
   if (!(seconds > 0)) throw new UsageError(`--timeout ${values.timeout}: expected a number of seconds`);
   const transfer = values.transfer !== undefined ? parseSize(values.transfer) : values.soak ? parseSize("200M") : 0;
@@ -269,6 +279,7 @@ function optionsOf(args: readonly string[]): Options | null {
   return {
     cards: makeCards(cardNames(values.card), values.mode as Mode),
     net: values.net,
+    pcap: values.pcap ?? null,
     command: values.command ?? null,
     transfer,
     soak: values.soak,
