@@ -12,6 +12,7 @@ const MAIN = fileURLToPath(new URL("./main.ts", import.meta.url));
 const barwire = (...args: string[]) => {
   const { status, stdout, stderr } = spawnSync(process.execPath, ["--import", "tsx", MAIN, ...args], {
     encoding: "utf8",
+    timeout: 60_000,
   });
   return { status, stdout, stderr };
 };
@@ -78,6 +79,21 @@ test("every Realtek chip goes by its part number, and the list of cards names th
     lines,
     /re0: <RealTek 8169SC\/8110SC.*\n(.*\n)*rl0: <RealTek 8139 10\/100BaseTX>.*\n(.*\n)*re1: <RealTek 8139C\+/,
   );
+});
+
+test("a pipe is no file and no disk, and nobody waits for who would write to it", () => {
+  const there = mkdtempSync(join(tmpdir(), "barwire-"));
+  try {
+    const pipe = join(there, "pipe");
+    execFileSync("mkfifo", [pipe]);
+    for (const option of ["disk", "file"]) {
+      const { status, stderr } = barwire("lab", `--${option}`, pipe);
+      assert.is(status, 2);
+      assert.is(stderr, `barwire: ${option} "${pipe}": not a regular file\n`);
+    }
+  } finally {
+    rmSync(there, { recursive: true });
+  }
 });
 
 test("the lab sends a file, and its digest is the file's", () => {

@@ -67,9 +67,9 @@ const reason = (error: unknown): string => (error instanceof Error ? error.messa
 /** The size of a readable file that is not empty. @throws UsageError */
 const fileSize = (path: string): number => {
   try {
-    closeSync(openSync(path, "r"));
     const stat = statSync(path);
-    if (!stat.isFile()) throw new UsageError(`file "${path}": not a regular file`);
+    if (!stat.isFile()) throw new UsageError(`file "${path}": not a regular file`); // to open a pipe would wait for its writer
+    closeSync(openSync(path, "r"));
     if (stat.size === 0) throw new UsageError(`file "${path}": empty`);
     return stat.size;
   } catch (error) {

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, fsyncSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, writeSync } from "node:fs";
 import { basename } from "node:path";
 import { ConfigError } from "../../bytes/index.js";
 
@@ -44,7 +44,8 @@ export class FileDisk implements Disposable {
         .replace(/[^!-~]/g, "")
         .slice(0, ID_LENGTH);
     try {
-      this.#fd = openSync(path, readOnly ? "r" : "r+");
+      // Without waiting for who would write to a pipe; it means nothing to files, and Windows does not have it.
+      this.#fd = openSync(path, (readOnly ? constants.O_RDONLY : constants.O_RDWR) | (constants.O_NONBLOCK ?? 0));
     } catch (error) {
       throw new ConfigError("file-disk", `disk "${path}": ${messageOf(error)}`, { cause: error });
     }
