@@ -289,4 +289,25 @@ test("with a host that defers work CLRABT gives the slot back to the chip at onc
   assert.is(rig.far.frames.length, 1);
 });
 
+test("a crafted state of the slots is refused and changes nothing", () => {
+  const rig = started();
+  sendSlot(rig, 0, FRAME, 60);
+  const good = rig.card.save();
+  const model = good.model as unknown as { readonly slots: { readonly tsd: readonly number[] } };
+  const { slots } = model;
+  for (const change of [
+    { current: 4 },
+    { current: -1 },
+    { tsd: slots.tsd.slice(1) },
+    { tsd: [...slots.tsd.slice(1), 2 ** 32] },
+    { aborted: 0 },
+    { stalled: null },
+  ]) {
+    const bad = { ...good, model: { ...model, slots: { ...slots, ...change } } };
+    assert.throws(() => rig.card.load(bad as never), /slots/, JSON.stringify(change));
+    assert.equal(rig.card.save(), good);
+  }
+  rig.card.load({ ...good, model: { ...model, slots: { ...slots, current: 3 } } } as never);
+});
+
 test.run();
