@@ -26,7 +26,7 @@ emulator and a guest of its own, and the guests run in turn, one at a time. The 
   --rows NAME,…    of ${WORKLOADS.map(({ name }) => name).join(", ")} (default all)
   --rounds N       medians of so many rounds (default 5, with --quick 3)
   --warmup N       rounds before these (default 2)
-  --seconds S      of processor time that a measurement is to take, about (default 0.4, with --quick 0.15); six times that while warming up
+  --seconds S      of processor time that a measurement is to take, about (default 0.4, with --quick 0.15); 6 or 15 times that while warming up
   --quick          for a first impression
   --check          fail when a ratio is missed by more than half
   --json           the results, with lowest and highest, as JSON
@@ -43,8 +43,8 @@ interface Options {
 
 /** v86 and V8 translate what runs often, again and again better: some seconds pass until that settles. */
 const WARMER = 6;
-/** When nothing has run yet. */
-const FIRST_WARMER = 20;
+/** Where much code runs for the first time. */
+const FIRST_WARMER = 15;
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
@@ -57,7 +57,7 @@ interface Runner {
 
 /**
  * One workload, round after round, each of which every card gets once.
- * @param warmer a round while warming up takes so many times as long as one that counts @param tell says how far it is
+ * @param warmer a round while warming up repeats until it took so many times as long as one that counts @param tell says how far it is
  */
 async function alternate(
   workload: Workload,
@@ -95,12 +95,17 @@ async function alternate(
             `${workload.name} ${name} ${track.samples.map(({ value, cpu }) => `${value.toFixed(0)} ${(cpu * 1e6).toPrecision(3)}`).join(", ")}\n`,
           );
       } else {
-        const sample = await workload.run(contestant, track.size);
-        if (round >= warmup) track.samples.push(sample);
-        // The next one is to take as long as wanted, by how fast this one was.
-        const wanted = round + 1 < warmup ? warmer * seconds : seconds;
-        if (firstSize > 1)
-          track.size = Math.max(firstSize, Math.round((track.size * wanted) / sample.seconds / step) * step);
+        const least = round < warmup && firstSize > 1 ? warmer * seconds : 0;
+        for (let spent = 0; ; ) {
+          const sample = await workload.run(contestant, track.size);
+          // The next one is to take as long as wanted, by how fast this one was.
+          if (firstSize > 1)
+            track.size = Math.max(firstSize, Math.round((track.size * seconds) / sample.seconds / step) * step);
+          spent += sample.seconds;
+          if (spent < least) continue;
+          if (round >= warmup) track.samples.push(sample);
+          break;
+        }
       }
       await contestant.pause();
     }
@@ -121,7 +126,7 @@ async function measure(options: Options): Promise<Map<string, Map<string, Cell>>
       await contestant.pause();
     }
     for (const [i, workload] of options.workloads.entries())
-      await alternate(workload, runners, options, i === 0 ? FIRST_WARMER : WARMER, tell);
+      await alternate(workload, runners, options, i === 0 || workload.fresh ? FIRST_WARMER : WARMER, tell);
     return new Map(runners.map(({ name, cells }) => [name, cells]));
   } finally {
     done();

@@ -28,6 +28,8 @@ export interface Workload {
   readonly firstSize: number;
   /** sizes are multiples of it */
   readonly step: number;
+  /** most of its code runs in no row before it */
+  readonly fresh: boolean;
 }
 
 const MSS = 1460;
@@ -56,6 +58,7 @@ const pktgen = (length: number, burst: number): Workload => ({
   unit: "packets/s",
   firstSize: 64 * BURST,
   step: BURST,
+  fresh: false,
   async run(contestant, packets) {
     const { peer, ifname, entry } = contestant;
     const mac = formatMac(peer.tcp.mac);
@@ -102,6 +105,7 @@ const receive = (length: number): Workload => ({
   unit: "packets/s",
   firstSize: 4096,
   step: 1,
+  fresh: length === 60,
   async run(contestant, packets) {
     const span = await contestant.peer.pour(contestant.mac, packets, length);
     return sample(span, packets, packets);
@@ -114,6 +118,7 @@ const tcp = (toGuest: boolean): Workload => ({
   unit: "MB/s",
   firstSize: 2 << 20,
   step: BLOCK,
+  fresh: true,
   async run(contestant, size) {
     const { span, sinkPort, sourcePort } = contestant.peer.transfer(size);
     const { ip } = contestant.peer.tcp;
@@ -130,6 +135,7 @@ const ping: Workload = {
   unit: "ms",
   firstSize: 1,
   step: 1,
+  fresh: false,
   async run(contestant) {
     const output = await contestant.run(`ping -c ${PINGS} -i 0.1 ${contestant.peer.tcp.ip.join(".")}`);
     const average = /= [\d.]+\/([\d.]+)\//.exec(output)?.[1];
