@@ -26,7 +26,7 @@ emulator and a guest of its own, and the guests run in turn, one at a time. The 
   --rows NAME,…    of ${WORKLOADS.map(({ name }) => name).join(", ")} (default all)
   --rounds N       medians of so many rounds (default 5, with --quick 3)
   --warmup N       rounds before these (default 2)
-  --seconds S      of processor time that a measurement is to take, about (default 0.4, with --quick 0.15); 6 or 15 times that while warming up
+  --seconds S      of processor time that a measurement is to take, about (default 0.4, with --quick 0.15); 4 or 10 times that while warming up
   --quick          for a first impression
   --check          fail when a ratio is missed by more than half
   --json           the results, with lowest and highest, as JSON
@@ -42,9 +42,9 @@ interface Options {
 }
 
 /** v86 and V8 translate what runs often, again and again better: some seconds pass until that settles. */
-const WARMER = 6;
+const WARMER = 4;
 /** Where much code runs for the first time. */
-const FIRST_WARMER = 15;
+const FIRST_WARMER = 10;
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
