@@ -96,16 +96,16 @@ async function alternate(
           );
       } else {
         const least = round < warmup && firstSize > 1 ? warmer * seconds : 0;
-        for (let spent = 0; ; ) {
-          const sample = await workload.run(contestant, track.size);
+        let spent = 0;
+        let sample: Sample;
+        do {
+          sample = await workload.run(contestant, track.size);
           // The next one is to take as long as wanted, by how fast this one was.
           if (firstSize > 1)
             track.size = Math.max(firstSize, Math.round((track.size * seconds) / sample.seconds / step) * step);
           spent += sample.seconds;
-          if (spent < least) continue;
-          if (round >= warmup) track.samples.push(sample);
-          break;
-        }
+        } while (spent < least);
+        if (round >= warmup) track.samples.push(sample);
       }
       await contestant.pause();
     }
